@@ -1,0 +1,133 @@
+"""Durable key/value state for tasks and assets, and the log of the events that watchers commit with it."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from .abc import BaseStoreBackend, Capability
+from .accessors import AssetStoreAccessor, AssetStoreAccessors, TaskStoreAccessor
+from .backends.memory import MemoryBackend
+from .changes import Change, Clear, Commit, CommitResult, Delete, NewEvent, Put, RecordedEvent
+from .clock import Clock, ManualClock, SystemClock
+from .context import TaskContext
+from .errors import (
+    AssetConflictError,
+    AssetError,
+    AssetInactiveError,
+    AssetNotFoundError,
+    BlockingCallWarning,
+    ConfigurationError,
+    DatabaseError,
+    LeaseLostError,
+    SchemaError,
+    StoreBusyError,
+    StoreClosedError,
+    StoreCorruptError,
+    StoreError,
+    StoreFullError,
+    StoreReadOnlyError,
+    StoreUnavailableError,
+    UnsupportedOperationError,
+    ValueTooLargeError,
+    VersionConflictError,
+)
+from .events import EventLog
+from .records import (
+    AssetRecord,
+    CleanupBatch,
+    CleanupReport,
+    Entry,
+    Event,
+    ExpiredRow,
+    Lease,
+    StoredEntry,
+    SweepReport,
+    WatcherRecord,
+    WatcherState,
+)
+from .retention import NEVER_EXPIRE
+from .scopes import Asset, AssetScope, Scope, TaskScope, Watcher
+from .settings import DatabaseSettings, Settings, StateStoreSettings, TriggererSettings, load_settings
+from .store import Store, connect
+from .values import JsonValue
+from .watchers import Checkpoint, ClaimedWatcher
+
+if TYPE_CHECKING:
+    from .backends.metastore import MetastoreBackend
+
+__all__ = [
+    "NEVER_EXPIRE",
+    "Asset",
+    "AssetConflictError",
+    "AssetError",
+    "AssetInactiveError",
+    "AssetNotFoundError",
+    "AssetRecord",
+    "AssetScope",
+    "AssetStoreAccessor",
+    "AssetStoreAccessors",
+    "BaseStoreBackend",
+    "BlockingCallWarning",
+    "Capability",
+    "Change",
+    "Checkpoint",
+    "ClaimedWatcher",
+    "CleanupBatch",
+    "CleanupReport",
+    "Clear",
+    "Clock",
+    "Commit",
+    "CommitResult",
+    "ConfigurationError",
+    "DatabaseError",
+    "DatabaseSettings",
+    "Delete",
+    "Entry",
+    "Event",
+    "EventLog",
+    "ExpiredRow",
+    "JsonValue",
+    "Lease",
+    "LeaseLostError",
+    "ManualClock",
+    "MemoryBackend",
+    "MetastoreBackend",
+    "NewEvent",
+    "Put",
+    "RecordedEvent",
+    "SchemaError",
+    "Scope",
+    "Settings",
+    "StateStoreSettings",
+    "Store",
+    "StoreBusyError",
+    "StoreClosedError",
+    "StoreCorruptError",
+    "StoreError",
+    "StoreFullError",
+    "StoreReadOnlyError",
+    "StoreUnavailableError",
+    "StoredEntry",
+    "SweepReport",
+    "SystemClock",
+    "TaskContext",
+    "TaskScope",
+    "TaskStoreAccessor",
+    "TriggererSettings",
+    "UnsupportedOperationError",
+    "ValueTooLargeError",
+    "VersionConflictError",
+    "Watcher",
+    "WatcherRecord",
+    "WatcherState",
+    "connect",
+    "load_settings",
+]
+
+
+def __getattr__(name: str) -> object:
+    # The metastore needs SQLAlchemy, which a program with a backend of its own never imports.
+    if name == "MetastoreBackend":
+        return import_module("asyncstore.backends.metastore").MetastoreBackend
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,134 @@
+"""State of one asset."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..abc import Capability
+from ..blocking import drive
+from ..changes import Clear
+from ..core import Core
+from ..errors import AssetNotFoundError
+from ..records import Lease
+from ..scopes import Asset, AssetScope, Scope
+from .base import StateAccessor, Update
+
+__all__ = ["AssetStoreAccessor"]
+
+
+def _no_expiry() -> None:
+    return None
+
+
+class AssetStoreAccessor(StateAccessor):
+    """Read and write the state of one asset, which is kept until it is deleted.
+
+    :param core: the store's core.
+    :param target: an `Asset`, which is registered at the first operation, or an `AssetScope`, which must be known.
+    :param updated_by: who writes, kept beside each value.
+    :param lease: the claim that every write stands on.
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        target: Asset | AssetScope,
+        *,
+        updated_by: str | None = None,
+        lease: Lease | None = None,
+    ) -> None:
+        super().__init__(core, updated_by=updated_by, lease=lease)
+        self._target = target
+        self._resolved: AssetScope | None = target if isinstance(target, AssetScope) else None
+        # The scope may come from an earlier resolution, of an asset that another process deleted since.
+        self._may_be_stale = False
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._target}>"
+
+    async def _scope(self) -> Scope:
+        scope = self._resolved
+        if scope is None:
+            assert isinstance(self._target, Asset)  # noqa: S101 - a scope needs no resolution
+            scope = self._resolved = await self._core.resolve(self._target)
+            self._may_be_stale = True
+        return scope
+
+    async def _again(self, error: AssetNotFoundError) -> Scope:
+        if not self._may_be_stale or self._resolved is None or self._lease is not None:
+            raise error
+        self._core.forget(self._resolved)
+        self._resolved = None
+        scope = await self._scope()
+        self._may_be_stale = False
+        return scope
+
+    async def aset(self, key: str, value: Any, *, if_version: int | None = None) -> None:
+        """Write or overwrite a value.
+
+        :param key: 1 to 512 bytes of UTF-8.
+        :param value: any JSON value but None.
+        :param if_version: write only if this version is stored; 0: only if the key is absent.
+        :raises TypeError: JSON cannot hold the value.
+        :raises ValueError: the key or value is refused.
+        :raises ValueTooLargeError: the value's JSON is too long.
+        :raises VersionConflictError: another version is stored.
+        :raises AssetInactiveError: the asset is deactivated.
+        """
+        await self._set(key, value, None, if_version)
+
+    def set(self, key: str, value: Any, *, if_version: int | None = None) -> None:
+        """Do what `aset` does, from sync code."""
+        drive(self.aset(key, value, if_version=if_version))
+
+    async def aset_many(self, mapping: Mapping[str, Any]) -> None:
+        """Write several values, or none of them.
+
+        :param mapping: the values by key.
+        """
+        await self._set_many(mapping, None)
+
+    def set_many(self, mapping: Mapping[str, Any]) -> None:
+        """Do what `aset_many` does, from sync code."""
+        drive(self.aset_many(mapping))
+
+    async def aupdate(self, key: str, function: Update, *, default: Any = None) -> Any:
+        """Read a value, change it and write it back without losing anybody's update in between.
+
+        :param key: the key.
+        :param function: gives the new value for the old one; sync or async. It is called again where somebody else
+            wrote meanwhile, so it should do nothing but compute.
+        :param default: what the function gets where the key is absent.
+        :return: the new value.
+        """
+        return await self._update(key, function, default, _no_expiry)
+
+    def update(self, key: str, function: Update, *, default: Any = None) -> Any:
+        """Do what `aupdate` does with a sync function, from sync code."""
+        return drive(self.aupdate(key, function, default=default))
+
+    async def aadvance(self, key: str, value: str | float) -> bool:
+        """Move a watermark forward, never back.
+
+        :param key: the key.
+        :param value: a number, or a string compared by code points.
+        :return: whether `value` is greater than what was stored, and so was written.
+        :raises TypeError: the two do not compare.
+        """
+        return await self._advance(key, value, _no_expiry)
+
+    def advance(self, key: str, value: str | float) -> bool:
+        """Do what `aadvance` does, from sync code."""
+        return drive(self.aadvance(key, value))
+
+    async def aclear(self) -> None:
+        """Remove every value of the asset."""
+        if self._core.can(Capability.COMMIT):
+            await self._at(lambda scope: self._commit(Clear(scope)))
+        else:
+            await self._at(lambda scope: self._core.clear(scope, all_map_indices=False))
+
+    def clear(self) -> None:
+        """Do what `aclear` does, from sync code."""
+        drive(self.aclear())

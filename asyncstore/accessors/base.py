@@ -1,0 +1,249 @@
+"""What state of a task and of an asset have in common.
+
+Every operation is a coroutine; its sync twin, the same name without the `a`, runs that coroutine in place.
+"""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Any, TypeVar
+
+from ..abc import Capability
+from ..blocking import drive, inline, outside
+from ..changes import Change, Commit, Delete, Put
+from ..core import Core
+from ..errors import AssetNotFoundError, UnsupportedOperationError, VersionConflictError
+from ..records import Entry, Lease, StoredEntry
+from ..scopes import Scope, check_key, check_text
+from ..values import JsonValue, decode, encode
+
+__all__ = ["StateAccessor", "Update"]
+
+T = TypeVar("T")
+Update = Callable[[Any], JsonValue | Awaitable[JsonValue]]
+
+
+class StateAccessor(ABC):
+    """Read and write the state of one scope.
+
+    :param core: the store's core.
+    :param updated_by: who writes, kept beside each value.
+    :param lease: the claim that every write stands on; None for writes that stand on none.
+    """
+
+    def __init__(self, core: Core, *, updated_by: str | None = None, lease: Lease | None = None) -> None:
+        self._core = core
+        self._updated_by = updated_by
+        self._lease = lease
+
+    @abstractmethod
+    async def _scope(self) -> Scope:
+        """Give the scope as the backend knows it."""
+
+    async def _again(self, error: AssetNotFoundError) -> Scope:
+        """Give the scope anew after the asset was not found, or raise that error again."""
+        raise error
+
+    async def _at(self, operation: Callable[[Scope], Awaitable[T]]) -> T:
+        scope = await self._scope()
+        try:
+            return await operation(scope)
+        except AssetNotFoundError as error:
+            scope = await self._again(error)
+        return await operation(scope)
+
+    # Reads.
+
+    async def aget(self, key: str, default: Any = None) -> Any:
+        """Read a value.
+
+        :param key: 1 to 512 bytes of UTF-8.
+        :param default: what to return where the key is absent or expired.
+        :return: the value as JSON holds it (tuples come back as lists), or the default.
+        :raises AssetInactiveError: the asset is deactivated.
+        :raises DatabaseError: the database cannot be read.
+        """
+        check_key(key)
+        text = await self._at(lambda scope: self._core.get(scope, key))
+        return default if text is None else decode(text)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Do what `aget` does, from sync code."""
+        return drive(self.aget(key, default))
+
+    async def aget_entry(self, key: str) -> Entry | None:
+        """Read a value with its version, times and writer.
+
+        :param key: the key.
+        :return: the entry, or None where the key is absent or expired.
+        :raises UnsupportedOperationError: the backend keeps no versions.
+        """
+        check_key(key)
+        kept = await self._at(lambda scope: self._core.call(lambda: self._core.backend.aget_entry(scope, key)))
+        return None if kept is None else _entry(kept)
+
+    def get_entry(self, key: str) -> Entry | None:
+        """Do what `aget_entry` does, from sync code."""
+        return drive(self.aget_entry(key))
+
+    async def aget_many(self, keys: Iterable[str]) -> dict[str, Any]:
+        """Read several values at once, as of one moment where the backend can.
+
+        :param keys: the keys.
+        :return: the values by key, in the order asked for; absent and expired keys are left out.
+        """
+        if isinstance(keys, str):
+            raise TypeError(f"keys must be several keys, not one string; write [{keys!r}]")
+        wanted = list(dict.fromkeys(keys))
+        for key in wanted:
+            check_key(key)
+        if not wanted:
+            return {}
+        texts = await self._at(lambda scope: self._core.get_many(scope, wanted))
+        return {key: decode(text) for key, text in texts.items()}
+
+    def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
+        """Do what `aget_many` does, from sync code."""
+        return drive(self.aget_many(keys))
+
+    async def akeys(self, prefix: str = "") -> list[str]:
+        """List the keys, sorted by code point.
+
+        :param prefix: what they begin with, taken literally.
+        :raises UnsupportedOperationError: the backend cannot list keys.
+        """
+        if prefix != "":
+            check_text(prefix, "prefix", 512)
+        return await self._at(lambda scope: self._core.call(lambda: self._core.backend.alist_keys(scope, prefix)))
+
+    def keys(self, prefix: str = "") -> list[str]:
+        """Do what `akeys` does, from sync code."""
+        return drive(self.akeys(prefix))
+
+    async def awatch(self, key: str) -> AsyncIterator[Any]:
+        """Follow a key: its value now, then every later one that the reader keeps up with.
+
+        None stands for absent, expired and deleted. The last state is never missed. Leave the loop, or close the
+        iterator, to stop.
+
+        :param key: the key.
+        """
+        check_key(key)
+        scope = await self._scope()
+        texts = self._core.watch(scope, key)
+        try:
+            async for text in texts:
+                yield None if text is None else decode(text)
+        finally:
+            close = getattr(texts, "aclose", None)
+            if close is not None:
+                await close()
+
+    # Writes.
+
+    async def adelete(self, key: str) -> None:
+        """Remove a value; nothing happens where the key is absent.
+
+        :param key: the key.
+        """
+        check_key(key)
+        if self._core.can(Capability.COMMIT):
+            await self._at(lambda scope: self._commit(Delete(scope, key)))
+        else:
+            await self._at(lambda scope: self._core.delete(scope, key))
+
+    def delete(self, key: str) -> None:
+        """Do what `adelete` does, from sync code."""
+        drive(self.adelete(key))
+
+    async def _commit(self, *changes: Change) -> None:
+        await self._core.commit(Commit(changes, lease=self._lease, updated_by=self._updated_by))
+
+    async def _set(self, key: str, value: object, expires_at: datetime | None, if_version: int | None) -> None:
+        check_key(key)
+        if if_version is not None and (type(if_version) is not int or if_version < 0):
+            kind = TypeError if type(if_version) is not int else ValueError
+            raise kind(f"if_version must be a version, or 0 for a key that is absent, not {if_version!r}")
+        text = self._core.encode(key, value)
+        if self._core.can(Capability.COMMIT):
+            await self._at(lambda scope: self._commit(Put(scope, key, text, expires_at, if_version)))
+            return
+        if if_version is not None:
+            raise self._lacks("if_version")
+        await self._at(lambda scope: self._core.set(scope, key, text, expires_at))
+
+    async def _set_many(self, values: Mapping[str, object], expires_at: datetime | None) -> None:
+        for key in values:
+            check_key(key)
+        texts = {key: self._core.encode(key, value) for key, value in values.items()}
+        if not self._core.can(Capability.COMMIT):
+            raise self._lacks("aset_many")
+        if texts:
+            await self._at(
+                lambda scope: self._commit(*(Put(scope, key, text, expires_at) for key, text in sorted(texts.items())))
+            )
+
+    def _lacks(self, what: str) -> UnsupportedOperationError:
+        name = type(self._core.backend).__name__
+        return UnsupportedOperationError(
+            f"{what} needs a backend with Capability.COMMIT, which {name} does not declare"
+        )
+
+    async def _update(
+        self, key: str, function: Update, default: object, expiry: Callable[[], datetime | None]
+    ) -> JsonValue:
+        start = None if default is None else encode(default)
+        while True:
+            entry = await self.aget_entry(key)
+            # The function may change what it is given, and may be called again: it gets a copy each time.
+            before = entry.value if entry is not None else None if start is None else decode(start)
+            with outside():
+                after = function(before)
+            if inspect.isawaitable(after):
+                if inline():
+                    if inspect.iscoroutine(after):
+                        after.close()
+                    raise TypeError("update takes a sync function; await aupdate for an async one")
+                after = await after
+            version = 0 if entry is None else entry.version
+            try:
+                await self._set(key, after, expiry(), version)
+            except VersionConflictError:
+                continue
+            return after
+
+    async def _advance(self, key: str, value: object, expiry: Callable[[], datetime | None]) -> bool:
+        check_key(key)
+        kind = _order(value, "value")
+        self._core.encode(key, value)
+        while True:
+            entry = await self.aget_entry(key)
+            if entry is not None:
+                found = _order(entry.value, f"what key {key!r} holds")
+                if found != kind:
+                    raise TypeError(
+                        f"key {key!r} holds a {found}, which does not compare with the {kind} {value!r}; "
+                        "a watermark keeps one type"
+                    )
+                if not value > entry.value:  # type: ignore[operator]
+                    return False
+            try:
+                await self._set(key, value, expiry(), 0 if entry is None else entry.version)
+            except VersionConflictError:
+                continue
+            return True
+
+
+def _order(value: object, what: str) -> str:
+    if isinstance(value, str):
+        return "string"
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return "number"
+    raise TypeError(f"{what} is {value!r}; a watermark is a number, or a string compared by code points")
+
+
+def _entry(kept: StoredEntry) -> Entry:
+    return Entry(decode(kept.text), kept.version, kept.updated_at, kept.expires_at, kept.updated_by)

@@ -1,0 +1,1 @@
+"""The backends that come with asyncstore, one module or package each."""

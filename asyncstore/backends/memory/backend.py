@@ -1,0 +1,240 @@
+"""The in-memory backend: the semantics of the metastore, without a file."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any, ClassVar, final
+
+from ...abc import Capability
+from ...changes import Clear, Commit, CommitResult, Delete, Put
+from ...clock import Clock, SystemClock
+from ...records import (
+    AssetRecord,
+    CleanupBatch,
+    CleanupReport,
+    Event,
+    Lease,
+    OnBatch,
+    StoredEntry,
+    SweepReport,
+    WatcherRecord,
+    WatcherState,
+)
+from ...scopes import Asset, AssetScope, Scope
+from ...values import JsonValue, decode
+from ..in_place import InPlaceBackend
+from ..watching import WatchHub
+from .tables import HeldWatcher, Tables
+
+__all__ = ["MemoryBackend"]
+
+
+@final
+class MemoryBackend(InPlaceBackend):
+    """Keep everything in this process's memory, for as long as this object lives.
+
+    May be used by several stores, threads and event loops at once.
+
+    :param clock: tells when values expire.
+    """
+
+    capabilities: ClassVar[Capability] = ~Capability.NONE
+
+    def __init__(self, *, clock: Clock | None = None) -> None:
+        self._tables = Tables(clock or SystemClock())
+        self._hub = WatchHub(self._tables.clock)
+        self._lock = threading.Lock()
+
+    # State.
+
+    async def aget(self, scope: Scope, key: str, *, session: Any = None) -> str | None:
+        """Read one key."""
+        entry = await self.aget_entry(scope, key)
+        return None if entry is None else entry.text
+
+    async def aset(
+        self, scope: Scope, key: str, value: str, *, expires_at: datetime | None = None, session: Any = None
+    ) -> None:
+        """Write or overwrite one key."""
+        await self.acommit(Commit((Put(scope, key, value, expires_at),)))
+
+    async def adelete(self, scope: Scope, key: str, *, session: Any = None) -> None:
+        """Remove one key."""
+        await self.acommit(Commit((Delete(scope, key),)))
+
+    async def aclear(self, scope: Scope, *, all_map_indices: bool = False, session: Any = None) -> None:
+        """Remove every key of the scope."""
+        await self.acommit(Commit((Clear(scope, all_map_indices),)))
+
+    async def aget_entry(self, scope: Scope, key: str) -> StoredEntry | None:
+        """Read one key with its version and times."""
+        with self._lock:
+            return self._tables.fresh(self._tables.rows(scope).get(key))
+
+    async def aget_many(self, scope: Scope, keys: Sequence[str]) -> dict[str, str]:
+        """Read several keys as of one moment."""
+        with self._lock:
+            rows = self._tables.rows(scope)
+            found = {key: self._tables.fresh(rows.get(key)) for key in keys}
+        return {key: entry.text for key, entry in found.items() if entry is not None}
+
+    async def alist_keys(
+        self, scope: Scope, prefix: str = "", *, after: str | None = None, limit: int | None = None
+    ) -> list[str]:
+        """List keys in the order of their code points."""
+        with self._lock:
+            keys = [key for key, entry in self._tables.rows(scope).items() if self._tables.fresh(entry) is not None]
+        return sorted(key for key in keys if key.startswith(prefix) and (after is None or key > after))[:limit]
+
+    async def acommit(self, commit: Commit) -> CommitResult:
+        """Make every change and record every event, or nothing."""
+        with self._lock:
+            result = self._tables.commit(commit)
+        self._hub.committed(commit)
+        return result
+
+    def awatch(self, scope: Scope, key: str) -> AsyncIterator[str | None]:
+        """Follow one key."""
+        return self._hub.follow(key, lambda: self.aget_entry(scope, key))
+
+    # Assets.
+
+    async def aregister_asset(self, asset: Asset) -> AssetScope:
+        """Find or register an asset."""
+        with self._lock:
+            return self._tables.register(asset)
+
+    async def aget_asset(self, scope: AssetScope) -> AssetRecord:
+        """Read a registration."""
+        with self._lock:
+            found = self._tables.find(scope)
+            extra: JsonValue = decode(found.extra)
+            return AssetRecord(
+                scope=found.registered.scope,
+                name=found.registered.name,
+                uri=found.registered.uri or found.registered.name,
+                group=found.group,
+                extra=extra if isinstance(extra, dict) else {},
+                created_at=found.created_at,
+                deactivated_at=found.deactivated_at,
+            )
+
+    async def adeactivate_asset(self, scope: AssetScope) -> None:
+        """Put an asset's state to rest."""
+        with self._lock:
+            found = self._tables.find(scope)
+            found.deactivated_at = found.deactivated_at or self._tables.now()
+        self._hub.changed()
+
+    async def aactivate_asset(self, scope: AssetScope) -> None:
+        """Bring a deactivated asset back."""
+        with self._lock:
+            self._tables.find(scope).deactivated_at = None
+        self._hub.changed()
+
+    async def adelete_asset(self, scope: AssetScope) -> None:
+        """Delete an asset with its state, watchers and events."""
+        with self._lock:
+            self._tables.drop_asset(scope)
+        self._hub.changed()
+
+    async def asweep_assets(self, grace: timedelta, *, dry_run: bool = False) -> SweepReport:
+        """Delete the state of assets that were deactivated longer ago than `grace`."""
+        with self._lock:
+            before = self._tables.now() - grace
+            rested = [
+                each
+                for each in self._tables.assets.values()
+                if each.rows and each.deactivated_at is not None and each.deactivated_at <= before
+            ]
+            names = tuple(sorted(each.registered.name for each in rested))
+            report = SweepReport(type(self).__name__, names, sum(len(each.rows) for each in rested), dry_run)
+            for each in () if dry_run else rested:
+                each.rows.clear()
+        return report
+
+    # Garbage.
+
+    async def acleanup(
+        self, *, dry_run: bool = False, batch_size: int = 0, on_batch: OnBatch | None = None
+    ) -> CleanupReport:
+        """Delete exactly the task rows that have expired."""
+        with self._lock:
+            expired = self._tables.expired()
+            if not dry_run:
+                self._tables.drop(expired)
+        if expired and not dry_run:
+            self._hub.changed()
+        if expired and on_batch is not None:
+            on_batch(CleanupBatch(len(expired), len(expired), tuple(expired) if dry_run else ()))
+        return CleanupReport(type(self).__name__, len(expired), dry_run)
+
+    async def adelete_run(self, dag_id: str, run_id: str) -> int:
+        """Delete the state of every task of a run."""
+        with self._lock:
+            gone = [scope for scope in self._tables.tasks if (scope.dag_id, scope.run_id) == (dag_id, run_id)]
+            count = sum(len(self._tables.tasks.pop(scope)) for scope in gone)
+        self._hub.changed()
+        return count
+
+    # Watchers and events.
+
+    async def aclaim_watcher(self, asset: AssetScope, name: str, *, owner: str) -> Lease:
+        """Claim a watcher with a new fencing number."""
+        with self._lock:
+            tables = self._tables
+            tables.rows(asset)  # refuses an inactive one
+            scope = tables.find(asset).registered.scope
+            place = (scope.asset_id, name)
+            held = (each for each in tables.watchers.values() if (each.lease.asset.asset_id, each.lease.name) == place)
+            old = next(held, None)
+            if old is None:
+                lease = Lease(tables.new_id(), 1, scope, name)
+            else:
+                lease = replace(old.lease, fence=old.lease.fence + 1, asset=scope)
+            record = WatcherRecord(
+                asset=scope.name or "",
+                name=name,
+                state=WatcherState.RUNNING,
+                fence=lease.fence,
+                owner=owner,
+                restarts=0,
+                last_error=None if old is None else old.record.last_error,
+                last_error_at=None if old is None else old.record.last_error_at,
+                updated_at=tables.now(),
+            )
+            tables.watchers[lease.watcher_id] = HeldWatcher(lease, record, {} if old is None else old.keys)
+            return lease
+
+    async def areport_watcher(
+        self, lease: Lease, state: WatcherState, *, error: str | None = None, restarted: bool = False
+    ) -> None:
+        """Keep what a watcher is doing, while the lease holds."""
+        with self._lock:
+            held = self._tables.watchers.get(lease.watcher_id)
+            if held is None or held.lease.fence != lease.fence:
+                return
+            now = self._tables.now()
+            restarts = held.record.restarts + restarted
+            held.record = replace(held.record, state=state, restarts=restarts, updated_at=now)
+            if error is not None:
+                held.record = replace(held.record, last_error=error, last_error_at=now)
+
+    async def alist_watchers(self) -> list[WatcherRecord]:
+        """List every watcher by asset and name."""
+        with self._lock:
+            records = [
+                replace(each.record, asset=self._tables.assets[each.lease.asset.asset_id or 0].registered.name)
+                for each in self._tables.watchers.values()
+            ]
+        return sorted(records, key=lambda record: (record.asset, record.name))
+
+    async def alist_events(
+        self, asset: AssetScope | None = None, *, after: int = 0, limit: int | None = None
+    ) -> list[Event]:
+        """List events in the order of their commits."""
+        with self._lock:
+            return self._tables.events(asset, after, limit)

@@ -1,0 +1,227 @@
+"""What the in-memory backend holds, and commits on it. The backend holds the lock around every call."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from ...changes import Change, Clear, Commit, CommitResult, NewEvent, Put, RecordedEvent
+from ...clock import Clock, from_microseconds, to_microseconds
+from ...errors import VersionConflictError
+from ...records import Event, ExpiredRow, Lease, StoredEntry, WatcherRecord
+from ...scopes import Asset, AssetScope, Scope, TaskScope
+from ...values import decode
+from ..refusals import Registered, inactive, lease_lost, never_expires, not_found, registration
+
+__all__ = ["HeldAsset", "HeldWatcher", "Tables"]
+
+Rows = dict[str, StoredEntry]
+Undo = list[Callable[[], object]]
+
+
+@dataclass(slots=True)
+class HeldAsset:
+    """Hold an asset and its state."""
+
+    registered: Registered
+    group: str
+    extra: str
+    created_at: datetime
+    deactivated_at: datetime | None = None
+    rows: Rows = field(default_factory=dict[str, StoredEntry])
+
+
+@dataclass(slots=True)
+class HeldWatcher:
+    """Hold a watcher, its latest lease and the keys of its events."""
+
+    lease: Lease
+    record: WatcherRecord
+    keys: dict[str, int] = field(default_factory=dict[str, int])
+
+
+class Tables:
+    """Hold everything.
+
+    :param clock: tells when values expire.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.tasks: dict[TaskScope, Rows] = {}
+        self.assets: dict[int, HeldAsset] = {}
+        self.watchers: dict[int, HeldWatcher] = {}
+        self._events: list[tuple[int, Event]] = []
+        self._revision = 0
+        self._last_id = 0
+
+    def now(self) -> datetime:
+        """Tell the time."""
+        return from_microseconds(self.clock.microseconds())
+
+    def new_id(self) -> int:
+        """Give an id that was never used."""
+        self._last_id += 1
+        return self._last_id
+
+    def fresh(self, entry: StoredEntry | None) -> StoredEntry | None:
+        """Give an entry unless it has expired."""
+        if entry is None or entry.expires_at is None:
+            return entry
+        return entry if to_microseconds(entry.expires_at) > self.clock.microseconds() else None
+
+    def rows(self, scope: Scope) -> Rows:
+        """Give the rows of a scope."""
+        if isinstance(scope, TaskScope):
+            return self.tasks.get(scope, {})
+        found = self.find(scope)
+        if found.deactivated_at is not None:
+            raise inactive(scope)
+        return found.rows
+
+    def find(self, scope: AssetScope) -> HeldAsset:
+        """Find an asset."""
+        if scope.asset_id is not None:
+            found = self.assets.get(scope.asset_id)
+        elif scope.name is not None:
+            found = self._first(lambda each: each.name == scope.name and scope.uri in {None, each.uri or each.name})
+        else:
+            # An asset known by its name alone has that for its URI; one that was given the URI comes first.
+            found = self._first(lambda each: each.uri == scope.uri)
+            found = found or self._first(lambda each: each.uri is None and each.name == scope.uri)
+        if found is None:
+            raise not_found(scope)
+        return found
+
+    def _first(self, test: Callable[[Registered], bool]) -> HeldAsset | None:
+        return next((each for each in self.assets.values() if test(each.registered)), None)
+
+    def register(self, asset: Asset) -> AssetScope:
+        """Find, complete or register an asset."""
+        uri = asset.explicit_uri
+        by_name = self._first(lambda each: each.name == asset.name)
+        by_uri = None if uri is None else self._first(lambda each: each.uri == uri)
+        wanted = registration(
+            asset, None if by_name is None else by_name.registered, None if by_uri is None else by_uri.registered
+        )
+        if wanted.id:
+            self.assets[wanted.id].registered = wanted
+        else:
+            wanted = replace(wanted, id=self.new_id())
+            self.assets[wanted.id] = HeldAsset(wanted, asset.group, asset.extra_json, self.now())
+        return wanted.scope
+
+    def commit(self, commit: Commit) -> CommitResult:
+        """Make every change and record every event, or nothing."""
+        if commit.lease is not None:
+            self._check(commit.lease)
+        undo: Undo = []
+        try:
+            versions = tuple(self._apply(change, commit.updated_by, undo) for change in commit.changes)
+        except BaseException:
+            for step in reversed(undo):
+                step()
+            raise
+        events = tuple(self._record(event, commit.lease) for event in commit.events)
+        return CommitResult(self.now(), versions, events)
+
+    def _apply(self, change: Change, updated_by: str | None, undo: Undo) -> int:
+        if isinstance(change, Put):
+            return self._put(change, updated_by, undo)
+        for scope in self._touched(change):
+            rows = self.rows(scope)
+            for key in list(rows) if isinstance(change, Clear) else [change.key]:
+                self._write(scope, rows, key, None, undo)
+        return 0
+
+    def _touched(self, change: Change) -> list[Scope]:
+        scope = change.scope
+        if isinstance(change, Clear) and change.all_map_indices and isinstance(scope, TaskScope):
+            task = (scope.dag_id, scope.run_id, scope.task_id)
+            return [each for each in self.tasks if (each.dag_id, each.run_id, each.task_id) == task]
+        return [scope]
+
+    def _put(self, put: Put, updated_by: str | None, undo: Undo) -> int:
+        rows = self.rows(put.scope)
+        if isinstance(put.scope, AssetScope) and put.expires_at is not None:
+            raise never_expires()
+        if put.if_version is not None:
+            entry = self.fresh(rows.get(put.key))
+            actual = 0 if entry is None else entry.version
+            if actual != put.if_version:
+                raise VersionConflictError(put.key, put.if_version, actual)
+        self._revision += 1
+        expiry = None if put.expires_at is None else from_microseconds(to_microseconds(put.expires_at))
+        entry = StoredEntry(put.value, self._revision, self.now(), expiry, updated_by)
+        self._write(put.scope, rows, put.key, entry, undo)
+        return self._revision
+
+    def _write(self, scope: Scope, rows: Rows, key: str, entry: StoredEntry | None, undo: Undo) -> None:
+        before = rows.get(key)
+        undo.append(lambda: self._write(scope, self.rows(scope), key, before, []))
+        if entry is None:
+            rows.pop(key, None)
+        else:
+            rows[key] = entry
+        if isinstance(scope, TaskScope):  # a task instance is there only while it has state
+            if rows:
+                self.tasks[scope] = rows
+            else:
+                self.tasks.pop(scope, None)
+
+    def expired(self) -> list[ExpiredRow]:
+        """List the expired rows in the order of their expiry."""
+        rows = [
+            ExpiredRow(scope, key, entry.expires_at)
+            for scope, rows in self.tasks.items()
+            for key, entry in rows.items()
+            if entry.expires_at is not None and self.fresh(entry) is None
+        ]
+        return sorted(rows, key=lambda row: row.expires_at)
+
+    def drop(self, rows: list[ExpiredRow]) -> None:
+        """Delete rows of task state."""
+        for row in rows:
+            self._write(row.scope, self.tasks[row.scope], row.key, None, [])
+
+    def _check(self, lease: Lease) -> None:
+        held = self.watchers.get(lease.watcher_id)
+        if held is None:
+            raise not_found(lease.asset)
+        if held.lease.fence != lease.fence:
+            raise lease_lost(lease, held.lease.fence)
+        self.rows(lease.asset)
+
+    def _record(self, event: NewEvent, lease: Lease | None) -> RecordedEvent:
+        assert lease is not None  # noqa: S101 - Commit refuses events without one
+        keys = self.watchers[lease.watcher_id].keys
+        if event.key is not None and event.key in keys:
+            return RecordedEvent(keys[event.key], duplicate=True)
+        self._revision += 1
+        if event.key is not None:
+            keys[event.key] = self._revision
+        found = self.find(lease.asset).registered
+        kept = Event(self._revision, found.name, lease.name, decode(event.payload), event.key, self.now())
+        self._events.append((found.id, kept))
+        return RecordedEvent(self._revision)
+
+    def events(self, asset: AssetScope | None, after: int, limit: int | None) -> list[Event]:
+        """List events behind an id."""
+        wanted = None if asset is None else self.find(asset).registered.id
+        found: list[Event] = []
+        start = bisect_right(self._events, after, key=lambda each: each[1].id)
+        for asset_id, event in self._events[start:]:
+            if limit is not None and len(found) >= limit:
+                break
+            if wanted in {None, asset_id}:
+                found.append(replace(event, asset=self.assets[asset_id].registered.name))
+        return found
+
+    def drop_asset(self, scope: AssetScope) -> None:
+        """Delete an asset with everything that hangs on it."""
+        gone = self.find(scope).registered.id
+        del self.assets[gone]
+        self.watchers = {key: each for key, each in self.watchers.items() if each.lease.asset.asset_id != gone}
+        self._events = [(asset_id, event) for asset_id, event in self._events if asset_id != gone]

@@ -1,0 +1,145 @@
+"""The tables of the metastore, the same on every database.
+
+Times are microseconds since 1970-01-01T00:00:00Z: exact, comparable, and of one size. Text columns hold UTF-8 and
+compare by code point. A task instance has a row only while it has state, so that neither table outgrows the other.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, MetaData, Table, Text, UniqueConstraint
+
+__all__ = [
+    "PREFIX",
+    "VERSION_TABLE",
+    "asset",
+    "asset_state",
+    "event",
+    "event_key",
+    "metadata",
+    "revision",
+    "task_instance",
+    "task_state",
+    "watcher",
+]
+
+PREFIX = "asyncstore_"
+VERSION_TABLE = f"{PREFIX}alembic_version"
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+    }
+)
+
+# SQLite counts only an INTEGER PRIMARY KEY up by itself.
+_Id = BigInteger().with_variant(Integer, "sqlite")
+
+#: One row: the store-wide revision, from which versions and event ids come.
+revision = Table(
+    f"{PREFIX}revision",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("value", BigInteger, nullable=False),
+)
+
+#: `name` is the URI while only that is known (`named` says so); `uri` is null while only the name is known.
+#: `sqlite_autoincrement` keeps ids of deleted assets from being used again.
+asset = Table(
+    f"{PREFIX}asset",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("uri", Text, unique=True),
+    Column("named", Boolean, nullable=False),
+    Column("group_name", Text, nullable=False),
+    Column("extra", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("deactivated_at", BigInteger),
+    sqlite_autoincrement=True,
+)
+
+asset_state = Table(
+    f"{PREFIX}asset_state",
+    metadata,
+    Column("asset_id", ForeignKey(asset.c.id, ondelete="CASCADE"), primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    Column("updated_by", Text),
+    sqlite_with_rowid=False,
+)
+
+task_instance = Table(
+    f"{PREFIX}task_instance",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("dag_id", Text, nullable=False),
+    Column("run_id", Text, nullable=False),
+    Column("task_id", Text, nullable=False),
+    Column("map_index", Integer, nullable=False),
+    UniqueConstraint("run_id", "task_id", "dag_id", "map_index"),  # the selective ones first
+    sqlite_autoincrement=True,
+)
+
+task_state = Table(
+    f"{PREFIX}task_state",
+    metadata,
+    Column("task_instance_id", ForeignKey(task_instance.c.id, ondelete="CASCADE"), primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    Column("updated_by", Text),
+    Column("expires_at", BigInteger),
+    sqlite_with_rowid=False,
+)
+Index(
+    f"ix_{PREFIX}task_state_expires_at",
+    task_state.c.expires_at,
+    sqlite_where=task_state.c.expires_at.is_not(None),
+    postgresql_where=task_state.c.expires_at.is_not(None),
+)
+
+watcher = Table(
+    f"{PREFIX}watcher",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("asset_id", ForeignKey(asset.c.id, ondelete="CASCADE"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("fence", BigInteger, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("restarts", Integer, nullable=False),
+    Column("last_error", Text),
+    Column("last_error_at", BigInteger),
+    Column("updated_at", BigInteger, nullable=False),
+    UniqueConstraint("asset_id", "name"),
+    sqlite_autoincrement=True,
+)
+
+event = Table(
+    f"{PREFIX}event",
+    metadata,
+    Column("id", _Id, primary_key=True, autoincrement=False),
+    Column("asset_id", ForeignKey(asset.c.id, ondelete="CASCADE"), nullable=False),
+    Column("watcher_id", ForeignKey(watcher.c.id, ondelete="CASCADE"), nullable=False),
+    Column("payload", Text, nullable=False),
+    Column("key", Text),
+    Column("created_at", BigInteger, nullable=False),
+    Index(f"ix_{PREFIX}event_asset_id_id", "asset_id", "id"),
+    Index(f"ix_{PREFIX}event_watcher_id", "watcher_id"),
+)
+
+#: Which keys a watcher recorded, and as which event. No foreign key to the event: keys outlive it.
+event_key = Table(
+    f"{PREFIX}event_key",
+    metadata,
+    Column("watcher_id", ForeignKey(watcher.c.id, ondelete="CASCADE"), primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("event_id", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)

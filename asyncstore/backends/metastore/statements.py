@@ -1,0 +1,411 @@
+"""Every statement of the metastore, by name. `dialect` turns them into SQL text for a driver.
+
+Bound parameters carry the names of the columns they are compared with or written to, `now` for the clock.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    Delete,
+    Executable,
+    Integer,
+    Select,
+    Table,
+    Text,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    literal_column,
+    null,
+    or_,
+    select,
+    true,
+    tuple_,
+    update,
+)
+
+from . import dialect
+from .schema import asset, asset_state, event, event_key, revision, task_instance, task_state, watcher
+
+__all__ = [
+    "ASSET_BY",
+    "TASK",
+    "Owner",
+]
+
+_now = bindparam("now", type_=BigInteger)
+
+
+class Owner:
+    """Name the table that a scope is a row of, the state that hangs on it, and how the row is found."""
+
+    def __init__(self, owner: Table, state: Table, where: ColumnElement[bool]) -> None:
+        self.owner = owner
+        self.state = state
+        self.where = where
+        self.is_task = owner is task_instance
+        self.foreign: Column[int] = next(column for column in state.primary_key.columns if column.foreign_keys)
+        self.inactive: ColumnElement[Any] = null() if self.is_task else asset.c.deactivated_at
+        self.expires: ColumnElement[Any] = state.c.expires_at if self.is_task else null()
+
+    def ids(self) -> Select[tuple[int]]:
+        """Give the id of the scope's row."""
+        return select(self.owner.c.id).where(self.where)
+
+    def fresh(self) -> ColumnElement[bool]:
+        """Hold for rows of state that have not expired."""
+        if not self.is_task:
+            return true()
+        return or_(self.state.c.expires_at.is_(None), self.state.c.expires_at > _now)
+
+
+TASK = Owner(
+    task_instance,
+    task_state,
+    and_(
+        task_instance.c.dag_id == bindparam("dag_id"),
+        task_instance.c.run_id == bindparam("run_id"),
+        task_instance.c.task_id == bindparam("task_id"),
+        task_instance.c.map_index == bindparam("map_index"),
+    ),
+)
+
+_uri = bindparam("uri", type_=Text)
+_other = asset.alias("other")
+#: How an asset is found, by what its scope gives.
+ASSET_BY = {
+    "id": Owner(asset, asset_state, asset.c.id == bindparam("asset_id", type_=Integer)),
+    "name": Owner(asset, asset_state, asset.c.name == bindparam("name")),
+    "both": Owner(
+        asset, asset_state, and_(asset.c.name == bindparam("name"), func.coalesce(asset.c.uri, asset.c.name) == _uri)
+    ),
+    # An asset known by its name alone has that for its URI; one that was given the URI comes first.
+    "uri": Owner(
+        asset,
+        asset_state,
+        asset.c.id
+        == func.coalesce(
+            select(_other.c.id).where(_other.c.uri == _uri).scalar_subquery(),
+            select(_other.c.id).where(_other.c.uri.is_(None), _other.c.name == _uri).scalar_subquery(),
+        ),
+    ),
+}
+
+
+def _read(by: Owner, *columns: ColumnElement[Any], on: ColumnElement[bool]) -> Select[Any]:
+    # No row: no such scope. A row without a key: the scope is there, the state is not.
+    joined = by.owner.outerjoin(by.state, and_(by.foreign == by.owner.c.id, by.fresh(), on))
+    return select(by.inactive.label("inactive"), by.state.c.key, *columns).select_from(joined).where(by.where)
+
+
+_has_state = exists(select(literal_column("1")).where(task_state.c.task_instance_id == task_instance.c.id))
+
+
+def read_value(by: Owner) -> Select[Any]:
+    """Read the text of one key."""
+    return _read(by, by.state.c.value, on=by.state.c.key == bindparam("key"))
+
+
+def read_entry(by: Owner) -> Select[Any]:
+    """Read one key with its version and times."""
+    state = by.state.c
+    return _read(
+        by,
+        state.value,
+        state.version,
+        state.updated_at,
+        by.expires.label("expires_at"),
+        state.updated_by,
+        on=state.key == bindparam("key"),
+    )
+
+
+def read_many(by: Owner) -> Select[Any]:
+    """Read the texts of several keys, given as a JSON array."""
+    return _read(by, by.state.c.value, on=dialect.in_json_array(by.state.c.key, "keys"))
+
+
+def list_keys(by: Owner) -> Select[Any]:
+    """List the keys from `low` on and before `high`, in the order of their code points."""
+    key = by.state.c.key
+    return (
+        _read(by, on=and_(key >= bindparam("low"), key > bindparam("after"), dialect.before(key, "high")))
+        .order_by(key)
+        .limit(bindparam("limit", type_=Integer))
+    )
+
+
+def find_scope(by: Owner) -> Select[Any]:
+    """Find the row of a scope."""
+    return select(by.owner.c.id, by.inactive.label("inactive")).where(by.where)
+
+
+def next_revisions() -> Executable:
+    """Take `count` revisions; gives the last of them."""
+    return update(revision).values(value=revision.c.value + bindparam("count")).returning(revision.c.value)
+
+
+def write_value(by: Owner) -> Executable:
+    """Write one key of a scope that exists and is active; touches no row otherwise."""
+    columns = [by.foreign, by.state.c.key, by.state.c.value, by.state.c.version]
+    columns += [by.state.c.updated_at, by.state.c.updated_by]
+    values: list[Any] = [by.owner.c.id, bindparam("key", type_=Text), bindparam("value", type_=Text)]
+    values += [bindparam("version", type_=BigInteger), _now, bindparam("updated_by", type_=Text)]
+    active = by.where
+    if by.is_task:
+        columns.append(by.state.c.expires_at)
+        values.append(bindparam("expires_at", type_=BigInteger))
+    else:
+        active = and_(by.where, asset.c.deactivated_at.is_(None))
+    return dialect.upsert(by.state, columns, select(*values).where(active), keys=2)
+
+
+def add_task_instance() -> Executable:
+    """Add the row of a task instance."""
+    return insert(task_instance)
+
+
+def delete_value(by: Owner) -> Delete:
+    """Delete one key."""
+    return delete(by.state).where(by.foreign.in_(by.ids()), by.state.c.key == bindparam("key"))
+
+
+def clear_asset(by: Owner) -> Delete:
+    """Delete every key of an asset."""
+    return delete(by.state).where(by.foreign.in_(by.ids()))
+
+
+def drop_task_instance() -> Delete:
+    """Delete a task instance; its state goes with it."""
+    return delete(task_instance).where(TASK.where)
+
+
+def drop_mapped_instances() -> Delete:
+    """Delete every instance of a task, mapped or not; their state goes with them."""
+    return delete(task_instance).where(
+        task_instance.c.dag_id == bindparam("dag_id"),
+        task_instance.c.run_id == bindparam("run_id"),
+        task_instance.c.task_id == bindparam("task_id"),
+    )
+
+
+def drop_task_instance_if_empty() -> Delete:
+    """Delete a task instance that has no state any more."""
+    return delete(task_instance).where(TASK.where, ~_has_state)
+
+
+# Assets.
+
+_ASSET = [asset.c.id, asset.c.name, asset.c.uri, asset.c.named, asset.c.group_name, asset.c.extra]
+_ASSET += [asset.c.created_at, asset.c.deactivated_at]
+
+
+def read_asset(by: Owner) -> Select[Any]:
+    """Read a registration."""
+    return select(*_ASSET).where(by.where)
+
+
+def read_asset_by_name() -> Select[Any]:
+    """Read the registration of a name."""
+    return select(*_ASSET).where(asset.c.name == bindparam("name"))
+
+
+def read_asset_by_uri() -> Select[Any]:
+    """Read the registration of a URI that was given."""
+    return select(*_ASSET).where(asset.c.uri == bindparam("uri"))
+
+
+def add_asset() -> Executable:
+    """Register an asset; gives its id."""
+    return insert(asset).returning(asset.c.id)
+
+
+def complete_asset() -> Executable:
+    """Set the name and URI of an asset."""
+    return (
+        update(asset)
+        .where(asset.c.id == bindparam("asset_id"))
+        .values(name=bindparam("new_name"), uri=bindparam("new_uri"), named=bindparam("new_named"))
+    )
+
+
+def set_deactivated(by: Owner) -> Executable:
+    """Deactivate an asset that is active, or activate it; a second deactivation keeps the first time."""
+    kept = func.coalesce(asset.c.deactivated_at, bindparam("deactivated_at", type_=BigInteger))
+    return update(asset).where(by.where).values(deactivated_at=kept)
+
+
+def set_activated(by: Owner) -> Executable:
+    """Activate an asset."""
+    return update(asset).where(by.where).values(deactivated_at=null())
+
+
+def drop_asset(by: Owner) -> Delete:
+    """Delete an asset; its state, watchers, events and keys go with it."""
+    return delete(asset).where(by.where)
+
+
+def list_rested_assets() -> Select[Any]:
+    """List the assets deactivated at `before` or earlier that still have state, and how many rows."""
+    return (
+        select(asset.c.id, asset.c.name, func.count())
+        .join(asset_state, asset_state.c.asset_id == asset.c.id)
+        .where(asset.c.deactivated_at <= bindparam("before"))
+        .group_by(asset.c.id, asset.c.name)
+        .order_by(asset.c.name)
+    )
+
+
+# Garbage.
+
+_expired = and_(task_state.c.expires_at.is_not(None), task_state.c.expires_at <= _now)
+
+
+def count_expired() -> Select[Any]:
+    """Count the expired rows."""
+    return select(func.count()).select_from(task_state).where(_expired)
+
+
+def list_expired() -> Select[Any]:
+    """List a page of expired rows, in the order of their expiry."""
+    place = tuple_(task_state.c.expires_at, task_state.c.task_instance_id, task_state.c.key)
+    behind = tuple_(bindparam("after_expiry"), bindparam("after_id"), bindparam("after_key"))
+    instance = task_instance.c
+    return (
+        select(
+            task_state.c.expires_at,
+            task_state.c.task_instance_id,
+            task_state.c.key,
+            *(instance.dag_id, instance.run_id, instance.task_id, instance.map_index),
+        )
+        .join(task_instance, task_instance.c.id == task_state.c.task_instance_id)
+        .where(_expired, place > behind)
+        .order_by(*place)
+        .limit(bindparam("limit"))
+    )
+
+
+def delete_expired() -> Delete:
+    """Delete every expired row."""
+    return delete(task_state).where(_expired)
+
+
+def delete_expired_batch() -> Executable:
+    """Delete `limit` expired rows, the oldest first; gives the instances they belonged to."""
+    primary = tuple_(task_state.c.task_instance_id, task_state.c.key)
+    batch = select(task_state.c.task_instance_id, task_state.c.key).where(_expired).order_by(task_state.c.expires_at)
+    return (
+        delete(task_state)
+        .where(primary.in_(batch.limit(bindparam("limit", type_=Integer))))
+        .returning(task_state.c.task_instance_id)
+    )
+
+
+def drop_empty_instances() -> Delete:
+    """Delete every task instance that has no state."""
+    return delete(task_instance).where(~_has_state)
+
+
+def drop_empty_instances_of() -> Delete:
+    """Delete those task instances of a JSON array of ids that have no state."""
+    return delete(task_instance).where(dialect.in_json_array(task_instance.c.id, "ids"), ~_has_state)
+
+
+def count_run() -> Select[Any]:
+    """Count the rows of a run."""
+    return (
+        select(func.count())
+        .select_from(task_state.join(task_instance))
+        .where(task_instance.c.dag_id == bindparam("dag_id"), task_instance.c.run_id == bindparam("run_id"))
+    )
+
+
+def drop_run() -> Delete:
+    """Delete the task instances of a run; their state goes with them."""
+    return delete(task_instance).where(
+        task_instance.c.dag_id == bindparam("dag_id"), task_instance.c.run_id == bindparam("run_id")
+    )
+
+
+# Watchers and events.
+
+
+def claim_watcher() -> Executable:
+    """Claim a watcher with the next fencing number; gives its id and the number."""
+    columns = [watcher.c.asset_id, watcher.c.name, watcher.c.fence, watcher.c.owner, watcher.c.state]
+    columns += [watcher.c.restarts, watcher.c.updated_at]
+    return dialect.claim(watcher, columns).returning(watcher.c.id, watcher.c.fence)
+
+
+def check_lease() -> Select[Any]:
+    """Read the fencing number of a watcher, and since when its asset is inactive."""
+    return (
+        select(watcher.c.fence, asset.c.deactivated_at)
+        .join(asset, asset.c.id == watcher.c.asset_id)
+        .where(watcher.c.id == bindparam("watcher_id"))
+    )
+
+
+def report_watcher() -> Executable:
+    """Keep what a watcher is doing, while the lease holds."""
+    error = bindparam("error", type_=Text)
+    return (
+        update(watcher)
+        .where(watcher.c.id == bindparam("watcher_id"), watcher.c.fence == bindparam("lease_fence"))
+        .values(
+            state=bindparam("new_state"),
+            restarts=watcher.c.restarts + bindparam("more", type_=Integer),
+            last_error=func.coalesce(error, watcher.c.last_error),
+            last_error_at=func.coalesce(bindparam("error_at", type_=BigInteger), watcher.c.last_error_at),
+            updated_at=_now,
+        )
+    )
+
+
+def list_watchers() -> Select[Any]:
+    """List every watcher by asset and name."""
+    columns = [watcher.c.state, watcher.c.fence, watcher.c.owner, watcher.c.restarts, watcher.c.last_error]
+    columns += [watcher.c.last_error_at, watcher.c.updated_at]
+    return (
+        select(asset.c.name.label("asset_name"), watcher.c.name, *columns)
+        .join(asset, asset.c.id == watcher.c.asset_id)
+        .order_by(asset.c.name, watcher.c.name)
+    )
+
+
+def find_event_key() -> Select[Any]:
+    """Find the event that a watcher recorded under a key."""
+    return select(event_key.c.event_id).where(
+        event_key.c.watcher_id == bindparam("watcher_id"), event_key.c.key == bindparam("key")
+    )
+
+
+def add_event_key() -> Executable:
+    """Keep the key of an event."""
+    return insert(event_key)
+
+
+def add_event() -> Executable:
+    """Record an event."""
+    return insert(event)
+
+
+def list_events(*, of_asset: bool) -> Select[Any]:
+    """List events behind an id, in the order of their commits; of one asset, or of all."""
+    statement = (
+        select(event.c.id, asset.c.name, watcher.c.name, event.c.payload, event.c.key, event.c.created_at)
+        .join(asset, asset.c.id == event.c.asset_id)
+        .join(watcher, watcher.c.id == event.c.watcher_id)
+        .where(event.c.id > bindparam("after"))
+    )
+    if of_asset:
+        statement = statement.where(event.c.asset_id == bindparam("asset_id"))
+    return statement.order_by(event.c.id).limit(bindparam("limit", type_=Integer))

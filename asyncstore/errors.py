@@ -1,0 +1,142 @@
+"""Every error of asyncstore.
+
+::
+
+    StoreError
+    ├── ConfigurationError           an option, a dotted path or an argument of `connect` is wrong
+    ├── StoreClosedError             used before it was opened or after it was closed
+    ├── UnsupportedOperationError    the backend does not declare the capability
+    ├── ValueTooLargeError           also a ValueError
+    ├── VersionConflictError         `if_version` did not match
+    ├── AssetError
+    │   ├── AssetNotFoundError       also a LookupError; never confused with an absent key
+    │   ├── AssetInactiveError       deactivated; its state rests until it is activated or swept
+    │   └── AssetConflictError       a name with another URI, or a URI under another name
+    ├── LeaseLostError               another process claimed the watcher; nothing was written
+    ├── SchemaError                  the tables are missing, or older or newer than this release
+    └── DatabaseError
+        ├── StoreBusyError           a lock was not granted within the lock timeout
+        ├── StoreReadOnlyError       the file or its folder cannot be written
+        ├── StoreFullError           no space is left
+        ├── StoreCorruptError        the file is damaged, or no database at all
+        └── StoreUnavailableError    the database cannot be opened or reached
+
+`BlockingCallWarning` is the one warning. Invalid keys, values, retentions and scopes raise the built-in
+`ValueError` and `TypeError`; an asset that a task did not declare raises `KeyError`.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AssetConflictError",
+    "AssetError",
+    "AssetInactiveError",
+    "AssetNotFoundError",
+    "BlockingCallWarning",
+    "ConfigurationError",
+    "DatabaseError",
+    "LeaseLostError",
+    "SchemaError",
+    "StoreBusyError",
+    "StoreClosedError",
+    "StoreCorruptError",
+    "StoreError",
+    "StoreFullError",
+    "StoreReadOnlyError",
+    "StoreUnavailableError",
+    "UnsupportedOperationError",
+    "ValueTooLargeError",
+    "VersionConflictError",
+]
+
+
+class StoreError(Exception):
+    """Stand at the root of every error that asyncstore raises itself."""
+
+
+class ConfigurationError(StoreError):
+    """Say which option is wrong, what it was, where it came from and what is allowed."""
+
+
+class StoreClosedError(StoreError):
+    """Say that a store or backend was used after it was closed."""
+
+
+class UnsupportedOperationError(StoreError):
+    """Say which capability a backend lacks, and the backend's name."""
+
+
+class ValueTooLargeError(StoreError, ValueError):
+    """Say that a value's JSON is longer than `max_value_storage_bytes`; the old value stays."""
+
+
+class VersionConflictError(StoreError):
+    """Say that `if_version` did not match; nothing was written.
+
+    :ivar key: the key.
+    :ivar expected: the version the caller asked for; 0 stands for "absent".
+    :ivar actual: the version that is stored; 0 where the key is absent or expired.
+    """
+
+    def __init__(self, key: str, expected: int, actual: int) -> None:
+        self.key = key
+        self.expected = expected
+        self.actual = actual
+        wanted = f"version {expected}" if expected else "no value (version 0)"
+        found = f"version {actual}" if actual else "no value (version 0)"
+        super().__init__(f"key {key!r}: expected {wanted}, found {found}; read it again and decide anew")
+
+    def __reduce__(self) -> tuple[type[VersionConflictError], tuple[str, int, int]]:
+        return type(self), (self.key, self.expected, self.actual)
+
+
+class AssetError(StoreError):
+    """Stand above the errors that concern the registration of an asset."""
+
+
+class AssetNotFoundError(AssetError, LookupError):
+    """Say that no asset is registered under this name, URI or id."""
+
+
+class AssetInactiveError(AssetError):
+    """Say that the asset is deactivated: its state can be neither read nor written."""
+
+
+class AssetConflictError(AssetError):
+    """Say that a name or a URI already belongs to another asset."""
+
+
+class LeaseLostError(StoreError):
+    """Say that the watcher was claimed by another process since; nothing was written."""
+
+
+class SchemaError(StoreError):
+    """Say that the tables are missing, or older or newer than this release understands."""
+
+
+class DatabaseError(StoreError):
+    """Stand above what the database itself reports; the driver's error is the cause."""
+
+
+class StoreBusyError(DatabaseError):
+    """Say that a lock was not granted within the lock timeout; nothing was written."""
+
+
+class StoreReadOnlyError(DatabaseError):
+    """Say that the database cannot be written; nothing was written."""
+
+
+class StoreFullError(DatabaseError):
+    """Say that no space is left; nothing was written."""
+
+
+class StoreCorruptError(DatabaseError):
+    """Say that the file is damaged, or no database at all."""
+
+
+class StoreUnavailableError(DatabaseError):
+    """Say that the database cannot be opened or reached."""
+
+
+class BlockingCallWarning(UserWarning):
+    """Warn, once per call site, that a sync call blocked an event loop for the round trip."""

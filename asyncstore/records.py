@@ -1,0 +1,208 @@
+"""What comes out of the store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from .scopes import AssetScope, TaskScope
+from .values import JsonValue
+
+__all__ = [
+    "AssetRecord",
+    "CleanupBatch",
+    "CleanupReport",
+    "Entry",
+    "Event",
+    "ExpiredRow",
+    "Lease",
+    "OnBatch",
+    "StoredEntry",
+    "SweepReport",
+    "WatcherRecord",
+    "WatcherState",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Hold a value and what is known of it.
+
+    :ivar value: the value.
+    :ivar version: a positive integer, larger for every later write of the key, never used twice for it.
+    :ivar updated_at: when it was written, in UTC.
+    :ivar expires_at: from when it is absent, in UTC; None for never.
+    :ivar updated_by: who wrote it: `task:<ti_id>`, `watcher:<asset>/<name>` or `cli`; None where nobody said.
+    """
+
+    value: JsonValue
+    version: int
+    updated_at: datetime
+    expires_at: datetime | None
+    updated_by: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEntry:
+    """Hold what `Entry` holds, with the value as JSON text; backends deal in text."""
+
+    text: str
+    version: int
+    updated_at: datetime
+    expires_at: datetime | None
+    updated_by: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Hold one event of the log.
+
+    :ivar id: its place in the log; ids of one asset grow in the order of their commits.
+    :ivar asset: the name of the asset.
+    :ivar watcher: the name of the watcher that recorded it.
+    :ivar payload: what the watcher yielded.
+    :ivar key: what makes it idempotent; None where it has none.
+    :ivar created_at: when it was committed, in UTC.
+    """
+
+    id: int
+    asset: str
+    watcher: str
+    payload: JsonValue
+    key: str | None
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AssetRecord:
+    """Hold what is registered of an asset.
+
+    :ivar scope: its canonical scope.
+    :ivar name: its name.
+    :ivar uri: its URI; the name where none was given.
+    :ivar group: a label for people.
+    :ivar extra: a JSON object for people.
+    :ivar created_at: when it was registered, in UTC.
+    :ivar deactivated_at: since when it is inactive, in UTC; None while it is active.
+    """
+
+    scope: AssetScope
+    name: str
+    uri: str
+    group: str
+    extra: Mapping[str, JsonValue]
+    created_at: datetime
+    deactivated_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Hold the right to commit for one watcher, until somebody claims it after.
+
+    :ivar watcher_id: the watcher.
+    :ivar fence: the fencing number; grows with every claim.
+    :ivar asset: the canonical scope of the watched asset.
+    :ivar name: the watcher's name.
+    """
+
+    watcher_id: int
+    fence: int
+    asset: AssetScope
+    name: str
+
+
+class WatcherState(StrEnum):
+    """Say what a watcher is doing."""
+
+    RUNNING = "running"
+    BACKING_OFF = "backing off"
+    STOPPED = "stopped"
+    DONE = "done"
+
+
+@dataclass(frozen=True, slots=True)
+class WatcherRecord:
+    """Hold what is known of a watcher.
+
+    :ivar asset: the name of the watched asset.
+    :ivar name: the watcher's name.
+    :ivar state: what it is doing.
+    :ivar fence: the fencing number of the latest claim.
+    :ivar owner: who made that claim.
+    :ivar restarts: how often it was restarted after an error since that claim.
+    :ivar last_error: the traceback of its latest error; None where it had none.
+    :ivar last_error_at: when that was, in UTC.
+    :ivar updated_at: when this was written, in UTC.
+    """
+
+    asset: str
+    name: str
+    state: WatcherState
+    fence: int
+    owner: str
+    restarts: int
+    last_error: str | None
+    last_error_at: datetime | None
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ExpiredRow:
+    """Name one expired row of task state."""
+
+    scope: TaskScope
+    key: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CleanupBatch:
+    """Tell how far a cleanup has come.
+
+    :ivar total: rows that had expired when it began.
+    :ivar done: rows deleted (in a dry run: listed) so far.
+    :ivar rows: the rows of this batch; filled in a dry run only.
+    """
+
+    total: int
+    done: int
+    rows: tuple[ExpiredRow, ...] = ()
+
+
+OnBatch = Callable[[CleanupBatch], None]
+
+
+@dataclass(frozen=True, slots=True)
+class CleanupReport:
+    """Tell what a cleanup did.
+
+    :ivar backend: the name of the backend's class.
+    :ivar deleted: rows that went; in a dry run, that would go. None where the backend does not say.
+    :ivar dry_run: nothing was deleted.
+    :ivar skipped: why nothing could be done; None where it was.
+    """
+
+    backend: str
+    deleted: int | None
+    dry_run: bool
+    skipped: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SweepReport:
+    """Tell what a sweep of deactivated assets did.
+
+    :ivar backend: the name of the backend's class.
+    :ivar assets: the names of the assets whose state went; in a dry run, would go.
+    :ivar deleted: rows of state that went; in a dry run, that would go.
+    :ivar dry_run: nothing was deleted.
+    :ivar skipped: why nothing could be done; None where it was.
+    """
+
+    backend: str
+    assets: tuple[str, ...]
+    deleted: int
+    dry_run: bool
+    skipped: str | None = None

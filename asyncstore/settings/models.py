@@ -1,0 +1,164 @@
+"""Every option with its default, its bounds and its description."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
+from asyncstore.settings.showing import mask_password
+
+__all__ = ["DatabaseSettings", "Settings", "StateStoreSettings", "TriggererSettings"]
+
+# Beyond these, dates, SQL integers and the 32-bit milliseconds of both databases' lock timeouts overflow.
+_MAX_DAYS = 100_000
+_MAX_INTEGER = 2**63 - 1
+_MAX_LOCK_SECONDS = 2_147_483
+
+
+class _Section(BaseModel):
+    """A group of options; strict, so that `true` is no number and `"yes"` no integer."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, hide_input_in_errors=True)
+
+
+class DatabaseSettings(_Section):
+    """Say where the metastore is and how carefully it commits."""
+
+    url: str = Field(
+        default="sqlite+aiosqlite:///asyncstore.db",
+        pattern=r"^[A-Za-z][A-Za-z0-9_+]*://[^\x00-\x1f\x7f]*$",
+        description=(
+            "URL of the metastore, SQLite or PostgreSQL. A relative SQLite path is relative to the working directory."
+        ),
+        json_schema_extra={
+            "allowed": "a URL such as 'sqlite+aiosqlite:///asyncstore.db' or 'postgresql+asyncpg://host/name'"
+        },
+    )
+    lock_timeout: float = Field(
+        default=5.0,
+        ge=0.001,
+        le=_MAX_LOCK_SECONDS,
+        description=(
+            "Seconds an operation waits for a lock that another connection holds before it fails with "
+            "`StoreBusyError`. Both databases count whole milliseconds, so one millisecond is the least."
+        ),
+    )
+    durability: Literal["full", "normal"] = Field(
+        default="full",
+        description=(
+            "What a commit survives. `full`: every commit survives a loss of power (SQLite "
+            "`synchronous=FULL`). `normal`: commits survive a crash of the process, the last ones may be "
+            "lost with the power; faster."
+        ),
+    )
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        for name, value in super().__repr_args__():
+            yield name, mask_password(value) if name == "url" else value
+
+
+class StateStoreSettings(_Section):
+    """Say which backend keeps the state, for how long and how large a value may be."""
+
+    backend: str | None = Field(
+        default=None,
+        pattern=r"^\S+$",
+        description=(
+            "Dotted path of the `BaseStoreBackend` that keeps the state. Without one it is kept in the metastore."
+        ),
+        json_schema_extra={"allowed": "the dotted path of a BaseStoreBackend, such as 'package.module.Class'"},
+    )
+    default_retention_days: float = Field(
+        default=30.0,
+        ge=0,
+        le=_MAX_DAYS,
+        description=(
+            "Days until a task's value expires if the write names no retention; 0 = never. Computed at the "
+            "write, so a change never affects values already written. Asset state does not expire."
+        ),
+    )
+    clear_on_success: bool = Field(
+        default=False,
+        description="Whether a task's state is cleared when the task succeeds. Asset state never is.",
+    )
+    state_cleanup_batch_size: int = Field(
+        default=0,
+        ge=0,
+        le=_MAX_INTEGER,
+        description="Rows that garbage collection deletes per commit; 0 = all in one statement.",
+    )
+    max_value_storage_bytes: int = Field(
+        default=65_535,
+        ge=0,
+        le=_MAX_INTEGER,
+        description=(
+            "Bytes of UTF-8 that a value's JSON may take in the store; a longer one is refused with "
+            "`ValueTooLargeError`. 0 = no limit."
+        ),
+    )
+    asset_grace_days: float = Field(
+        default=7.0,
+        ge=0,
+        le=_MAX_DAYS,
+        description=(
+            "Days that the state of a deactivated asset is kept, unreadable, before a sweep deletes it. "
+            "Activating the asset within them brings the state back."
+        ),
+    )
+
+
+class TriggererSettings(_Section):
+    """Say how a triggerer restarts its watchers, drains and cleans up."""
+
+    restart_delay: float = Field(
+        default=1.0,
+        gt=0,
+        description=(
+            "Seconds before a watcher that raised is restarted for the first time; each failure after it "
+            "doubles the delay, up to `restart_delay_max`."
+        ),
+    )
+    restart_delay_max: float = Field(
+        default=300.0,
+        gt=0,
+        validate_default=True,
+        description="Seconds that the delay before a restart never exceeds; at least `restart_delay`.",
+    )
+    healthy_after: float = Field(
+        default=60.0,
+        ge=0,
+        description="Seconds a watcher runs without raising until its next failure counts as the first.",
+    )
+    drain_timeout: float = Field(
+        default=4.0,
+        ge=0,
+        description="Seconds that watchers get to end on their own at shutdown before they are cancelled.",
+    )
+    cleanup_interval: float = Field(
+        default=0.0,
+        ge=0,
+        description=(
+            "Seconds between two runs of garbage collection and the sweep of assets inside a triggerer; 0 = never."
+        ),
+    )
+
+    @field_validator("restart_delay_max")
+    @classmethod
+    def _check_order(cls, value: float, info: ValidationInfo) -> float:
+        # An invalid `restart_delay` is missing here; its own error is enough.
+        if value < info.data.get("restart_delay", value):
+            raise PydanticCustomError("below_option", "must be at least {other}", {"other": "restart_delay"})
+        return value
+
+
+class Settings(_Section):
+    """Hold every option of asyncstore; without arguments, the defaults."""
+
+    database: DatabaseSettings = Field(default_factory=DatabaseSettings, description="The metastore.")
+    state_store: StateStoreSettings = Field(default_factory=StateStoreSettings, description="Task and asset state.")
+    triggerer: TriggererSettings = Field(
+        default_factory=TriggererSettings, description="The process that runs watchers."
+    )

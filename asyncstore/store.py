@@ -1,0 +1,352 @@
+"""The front door: `connect` gives a `Store`."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from asyncio import _get_running_loop  # pyright: ignore[reportPrivateUsage]  # documented; avoids an exception
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Self, final
+
+from .abc import BaseStoreBackend, Capability
+from .accessors import AssetStoreAccessors, TaskStoreAccessor
+from .backends.choice import choose
+from .blocking import drive, inline
+from .clock import Clock, SystemClock
+from .context import TaskContext
+from .core import Core
+from .errors import ConfigurationError, StoreClosedError, StoreError
+from .events import EventLog
+from .records import AssetRecord, CleanupReport, OnBatch, SweepReport, WatcherRecord
+from .scopes import Asset, AssetScope, TaskScope
+from .settings import Settings, load_settings
+from .watchers import ClaimedWatcher, claim
+
+__all__ = ["Store", "connect"]
+
+
+def connect(
+    url: str | None = None,
+    *,
+    backend: BaseStoreBackend | str | None = None,
+    settings: Settings | None = None,
+    clock: Clock | None = None,
+) -> Store:
+    """Give a store, to be entered with `async with`, or with `with` in a program that has no event loop.
+
+    :param url: the metastore; default: `[database] url`, which is a SQLite file in the working directory.
+    :param backend: a backend of your own, or the dotted path of its class; default: `[state_store] backend`. One
+        that is passed in as an object stays open when the store is closed.
+    :param settings: the options; default: `asyncstore.toml` and the environment, read on entry.
+    :param clock: tells when values expire; default: the system's.
+    :return: the store.
+    """
+    return Store(url, backend=backend, settings=settings, clock=clock)
+
+
+@final
+class Store:
+    """Hold durable state of tasks and assets, and the events of watchers. Made by `connect`."""
+
+    def __init__(
+        self,
+        url: str | None,
+        *,
+        backend: BaseStoreBackend | str | None,
+        settings: Settings | None,
+        clock: Clock | None,
+    ) -> None:
+        self._url = url
+        self._given = backend
+        self._settings = settings
+        self._clock = clock or SystemClock()
+        self._core: Core | None = None
+        self._owned: BaseStoreBackend | None = None
+
+    def __repr__(self) -> str:
+        return f"<Store on {self._core.backend!r}>" if self._core else "<Store, closed>"
+
+    # Life.
+
+    def _configure(self) -> tuple[Settings, BaseStoreBackend, bool]:
+        # Reads files and imports the backend's libraries.
+        if self._url is not None and self._given is not None:
+            raise ConfigurationError("connect: url and backend exclude each other; drop one of the two")
+        settings = load_settings() if self._settings is None else self._settings
+        if isinstance(self._given, BaseStoreBackend):
+            return settings, self._given, False
+        if self._url is not None:  # the argument asks for the metastore, whatever is configured
+            database = settings.database.model_copy(update={"url": self._url})
+            state_store = settings.state_store.model_copy(update={"backend": None})
+            settings = settings.model_copy(update={"database": database, "state_store": state_store})
+        elif self._given is not None:
+            state_store = settings.state_store.model_copy(update={"backend": self._given})
+            settings = settings.model_copy(update={"state_store": state_store})
+        return settings, choose(settings, self._clock), True
+
+    async def _open(self) -> Self:
+        if self._core is not None:
+            raise StoreError("the store is open already; enter it once, or connect anew")
+        settings, backend, owned = self._configure() if inline() else await asyncio.to_thread(self._configure)
+        days = settings.state_store.default_retention_days
+        core = Core(
+            backend,
+            clock=self._clock,
+            max_value_bytes=settings.state_store.max_value_storage_bytes,
+            default_retention=timedelta(days=days) if days else None,
+        )
+        self._settings = settings
+        if owned:
+            self._owned = backend
+            try:
+                await core.call(backend.aopen)
+            except BaseException:
+                await core.call(backend.aclose)
+                raise
+        self._core = core
+        return self
+
+    async def _close(self) -> None:
+        core, self._core = self._core, None
+        owned, self._owned = self._owned, None
+        if core is not None and owned is not None:
+            await core.call(owned.aclose)
+
+    async def __aenter__(self) -> Self:
+        if _get_running_loop() is None:
+            raise StoreError("asyncio is needed: this event loop is another one (trio?); the sync calls work anywhere")
+        return await self._open()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._close()
+
+    def __enter__(self) -> Self:
+        return drive(self._open())
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        drive(self._close())
+
+    @property
+    def core(self) -> Core:
+        """Return what the accessors of this store share; for packages that build on it.
+
+        :raises StoreClosedError: the store is not open.
+        """
+        if self._core is None:
+            raise StoreClosedError("the store is not open; use it inside `async with connect() as store:`")
+        return self._core
+
+    @property
+    def backend(self) -> BaseStoreBackend:
+        """Return the backend.
+
+        :raises StoreClosedError: the store is not open.
+        """
+        return self.core.backend
+
+    @property
+    def settings(self) -> Settings:
+        """Return the options in force.
+
+        :raises StoreClosedError: the store was never opened.
+        """
+        if self._settings is None:
+            raise StoreClosedError("the store is not open; its settings are read on entry")
+        return self._settings
+
+    # State and events.
+
+    def task_state(self, scope: TaskScope) -> TaskStoreAccessor:
+        """Give the state of a task instance.
+
+        :param scope: the task instance.
+        """
+        return TaskStoreAccessor(self.core, scope)
+
+    @property
+    def asset_state(self) -> AssetStoreAccessors:
+        """Return the state of assets, by subscript: `store.asset_state[orders]`."""
+        return AssetStoreAccessors(self.core)
+
+    def task_context(
+        self, scope: TaskScope, inlets: Sequence[Asset] = (), outlets: Sequence[Asset] = ()
+    ) -> TaskContext:
+        """Give the context of one task attempt, to be entered.
+
+        :param scope: the task instance.
+        :param inlets: the assets it reads.
+        :param outlets: the assets it writes.
+        """
+        clear = self.settings.state_store.clear_on_success
+        return TaskContext(self.core, scope, inlets=inlets, outlets=outlets, clear_on_success=clear)
+
+    def events(self, asset: Asset | AssetScope | None = None, *, after: int = 0) -> EventLog:
+        """Give the events of an asset, in the order of their commits.
+
+        :param asset: the asset; None for all.
+        :param after: only events with a larger id.
+        """
+        return EventLog(self.core, asset, after=after)
+
+    # Assets.
+
+    async def aregister(self, asset: Asset) -> AssetRecord:
+        """Register an asset, or find it.
+
+        :param asset: the asset.
+        :raises AssetConflictError: its name has another URI, or its URI is under another name.
+        """
+        core = self.core
+        scope = await core.resolve_anew(asset)
+        return await core.call(lambda: core.backend.aget_asset(scope))
+
+    def register(self, asset: Asset) -> AssetRecord:
+        """Do what `aregister` does, from sync code."""
+        return drive(self.aregister(asset))
+
+    async def adeactivate(self, asset: Asset | AssetScope) -> None:
+        """Put an asset's state to rest: neither read nor written until it is activated, or swept.
+
+        :param asset: a registered asset.
+        :raises AssetNotFoundError: it is not registered.
+        """
+        backend = self.backend
+        await self.core.call(lambda: backend.adeactivate_asset(_scope(asset)))
+
+    def deactivate(self, asset: Asset | AssetScope) -> None:
+        """Do what `adeactivate` does, from sync code."""
+        drive(self.adeactivate(asset))
+
+    async def aactivate(self, asset: Asset | AssetScope) -> None:
+        """Bring a deactivated asset back, whole where it was not swept.
+
+        :param asset: a registered asset.
+        :raises AssetNotFoundError: it is not registered.
+        """
+        backend = self.backend
+        await self.core.call(lambda: backend.aactivate_asset(_scope(asset)))
+
+    def activate(self, asset: Asset | AssetScope) -> None:
+        """Do what `aactivate` does, from sync code."""
+        drive(self.aactivate(asset))
+
+    async def adelete_asset(self, asset: Asset | AssetScope) -> None:
+        """Delete an asset with its state, its watchers and its events.
+
+        :param asset: a registered asset.
+        :raises AssetNotFoundError: it is not registered.
+        """
+        backend = self.backend
+        await self.core.call(lambda: backend.adelete_asset(_scope(asset)))
+
+    def delete_asset(self, asset: Asset | AssetScope) -> None:
+        """Do what `adelete_asset` does, from sync code."""
+        drive(self.adelete_asset(asset))
+
+    async def asweep_assets(self, *, dry_run: bool = False) -> SweepReport:
+        """Delete the state of assets deactivated longer ago than `[state_store] asset_grace_days`.
+
+        :param dry_run: only say what would go.
+        """
+        backend = self.backend
+        name = type(backend).__name__
+        if not self.core.can(Capability.ASSETS):
+            return SweepReport(name, (), 0, dry_run, skipped=f"{name} does not deactivate assets")
+        grace = timedelta(days=self.settings.state_store.asset_grace_days)
+        return await self.core.call(lambda: backend.asweep_assets(grace, dry_run=dry_run))
+
+    def sweep_assets(self, *, dry_run: bool = False) -> SweepReport:
+        """Do what `asweep_assets` does, from sync code."""
+        return drive(self.asweep_assets(dry_run=dry_run))
+
+    # Garbage.
+
+    async def acleanup(self, *, dry_run: bool = False, on_batch: OnBatch | None = None) -> CleanupReport:
+        """Delete exactly the task rows that have expired, in batches of `[state_store] state_cleanup_batch_size`.
+
+        :param dry_run: delete nothing; list the rows to `on_batch`.
+        :param on_batch: called after each batch.
+        :return: what was done; or that the backend has no cleanup of its own, and so was skipped.
+        """
+        backend = self.backend
+        size = self.settings.state_store.state_cleanup_batch_size
+        if self.core.can(Capability.CLEANUP):
+            return await self.core.call(lambda: backend.acleanup(dry_run=dry_run, batch_size=size, on_batch=on_batch))
+        name = type(backend).__name__
+        own = _own_cleanup(backend)
+        if own is None:
+            return CleanupReport(name, None, dry_run, skipped=f"{name} has no cleanup of its own")
+        if dry_run:
+            return CleanupReport(name, None, dry_run, skipped=f"the cleanup of {name} cannot be tried without deleting")
+        result = await own(self.core)
+        if isinstance(result, CleanupReport):
+            return result
+        return CleanupReport(name, result if isinstance(result, int) else None, dry_run)
+
+    def cleanup(self, *, dry_run: bool = False, on_batch: OnBatch | None = None) -> CleanupReport:
+        """Do what `acleanup` does, from sync code."""
+        return drive(self.acleanup(dry_run=dry_run, on_batch=on_batch))
+
+    async def adelete_run(self, dag_id: str, run_id: str) -> int:
+        """Delete the state of every task of a run.
+
+        :param dag_id: the workflow.
+        :param run_id: the run.
+        :return: how many rows went.
+        """
+        backend = self.backend
+        TaskScope(dag_id, run_id, "checked")
+        return await self.core.call(lambda: backend.adelete_run(dag_id, run_id))
+
+    def delete_run(self, dag_id: str, run_id: str) -> int:
+        """Do what `adelete_run` does, from sync code."""
+        return drive(self.adelete_run(dag_id, run_id))
+
+    # Watchers.
+
+    async def aclaim_watcher(self, asset: Asset, name: str, *, owner: str) -> ClaimedWatcher:
+        """Claim a watcher of an asset; whoever held it can commit no more.
+
+        :param asset: the asset; registered where it is new.
+        :param name: the watcher's name: with the asset, its identity.
+        :param owner: who claims, for people.
+        :raises UnsupportedOperationError: the backend cannot commit events and state together.
+        """
+        return await claim(self.core, asset, name, owner)
+
+    async def alist_watchers(self) -> list[WatcherRecord]:
+        """List every watcher that was ever claimed, by asset and name."""
+        backend = self.backend
+        return await self.core.call(backend.alist_watchers)
+
+    def list_watchers(self) -> list[WatcherRecord]:
+        """Do what `alist_watchers` does, from sync code."""
+        return drive(self.alist_watchers())
+
+
+def _scope(asset: Asset | AssetScope) -> AssetScope:
+    if isinstance(asset, AssetScope):
+        return asset
+    if not isinstance(asset, Asset):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"an Asset or AssetScope is needed, not {type(asset).__name__}: {asset!r}")
+    return AssetScope(name=asset.explicit_name) if asset.explicit_name else AssetScope(uri=asset.explicit_uri)
+
+
+def _own_cleanup(backend: BaseStoreBackend) -> Callable[[Core], Any] | None:
+    sync = getattr(backend, "cleanup", None)
+    if type(backend).acleanup is not BaseStoreBackend.acleanup:
+        own: Callable[[], Any] = backend.acleanup
+        return lambda core: core.call(own)
+    if not callable(sync) or inspect.iscoroutinefunction(sync):
+        return None
+
+    async def run(core: Core) -> Any:
+        return sync() if inline() else await asyncio.to_thread(sync)
+
+    return run

@@ -1,0 +1,143 @@
+"""Values as JSON text: what is accepted, what is refused, and what to store instead.
+
+Stored text is compact and not escaped to ASCII (RFC 8259).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from typing import cast
+
+from .errors import ValueTooLargeError
+
+__all__ = ["MAX_NESTING", "JsonValue", "check_size", "decode", "encode"]
+
+JsonValue = str | int | float | bool | list["JsonValue"] | dict[str, "JsonValue"] | None
+
+#: Containers inside containers. The parser recurses, so what was written from a shallow stack must be readable
+#: from a deep one; Python allows a thousand frames in all.
+MAX_NESTING = 200
+
+_dump: Callable[[object], str] = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+_INSTEAD = {
+    "datetime": "value.isoformat()",
+    "date": "value.isoformat()",
+    "time": "value.isoformat()",
+    "timedelta": "value.total_seconds()",
+    "bytes": "base64.b64encode(value).decode()",
+    "bytearray": "base64.b64encode(value).decode()",
+    "memoryview": "base64.b64encode(value).decode()",
+    "set": "sorted(value)",
+    "frozenset": "sorted(value)",
+    "Decimal": "str(value)",
+    "UUID": "str(value)",
+    "Fraction": "str(value)",
+    "PosixPath": "str(value)",
+    "WindowsPath": "str(value)",
+    "complex": "[value.real, value.imag]",
+    "generator": "list(value)",
+    "range": "list(value)",
+}
+
+
+def encode(value: object) -> str:
+    """Write a value as JSON text.
+
+    :param value: a `str`, `int`, `float`, `bool`, `list`, `tuple` (read back as a list) or `dict` of such with
+        string keys, nested at most `MAX_NESTING` deep; `None` inside a container.
+    :return: compact JSON, not escaped to ASCII.
+    :raises TypeError: JSON cannot hold the value, or a key of a dict is no string; says what to store instead.
+    :raises ValueError: the value is None, or holds NaN, an infinity, a lone surrogate, itself, or too deep nesting.
+    """
+    kind = type(value)
+    if kind is str:
+        text = _dump(value)
+    elif kind is int or kind is bool:
+        return _dump_number(value)
+    elif value is None:
+        raise ValueError("None cannot be stored: absent keys read as None. To remove a value use delete")
+    else:
+        text = _dump_container(value)
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise ValueError(
+                "the value holds a lone surrogate, which is no Unicode text; percent-encode bytes that are not UTF-8"
+            ) from None
+    return text
+
+
+def _dump_number(value: object) -> str:
+    try:
+        return _dump(value)
+    except ValueError as error:  # an int of more than 4,300 digits
+        raise ValueError(f"the value cannot be written as JSON: {error}; store it as a string") from None
+
+
+def _dump_container(value: object) -> str:
+    # The walk comes first: the encoder would turn keys that are no strings into strings without a word.
+    _walk(value, "value", 0)
+    try:
+        return _dump(value)
+    except ValueError as error:
+        raise ValueError(f"the value cannot be written as JSON: {error}; store numbers so long as strings") from None
+
+
+def _walk(value: object, path: str, depth: int) -> None:
+    if value is None or isinstance(value, str | int):
+        return
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"{path} is {value}, which JSON cannot hold; store a string or leave it out")
+        return
+    if depth >= MAX_NESTING and isinstance(value, dict | list | tuple):
+        raise ValueError(f"the value is nested deeper than {MAX_NESTING} levels, or contains itself; flatten it")
+    if isinstance(value, dict):
+        for key, item in cast("dict[object, object]", value).items():
+            if not isinstance(key, str):
+                raise TypeError(
+                    f"{path} has the key {key!r} ({type(key).__name__}), but JSON keys are strings; store str(key)"
+                )
+            if item is not None and type(item) is not str and type(item) is not int:
+                _walk(item, f"{path}[{key!r}]" if depth < 8 else path, depth + 1)
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(cast("list[object]", value)):
+            if item is not None and type(item) is not str and type(item) is not int:
+                _walk(item, f"{path}[{index}]" if depth < 8 else path, depth + 1)
+    else:
+        name = type(value).__name__
+        instead = _INSTEAD.get(name)
+        if instead is None:
+            instead = "value.model_dump(mode='json')" if hasattr(value, "model_dump") else "a dict, list or string"
+        raise TypeError(f"{path} is a {name}, which JSON cannot hold; store {instead} instead")
+
+
+def check_size(text: str, limit: int, key: str) -> None:
+    """Refuse JSON text that is longer than the limit.
+
+    :param text: the JSON text.
+    :param limit: bytes of UTF-8; 0 for no limit.
+    :param key: the key it is meant for.
+    :raises ValueTooLargeError: it is longer.
+    """
+    if not limit or len(text) * 4 <= limit:
+        return
+    size = len(text) if text.isascii() else len(text.encode())
+    if size > limit:
+        raise ValueTooLargeError(
+            f"the value of key {key!r} is {size} bytes as JSON, more than the {limit} bytes of "
+            "[state_store] max_value_storage_bytes; keep it elsewhere and store where it is, raise the limit, or "
+            "configure a worker-side backend"
+        )
+
+
+def decode(text: str) -> JsonValue:
+    """Read a value from its JSON text.
+
+    :param text: what `encode` gave.
+    """
+    return cast("JsonValue", json.loads(text))

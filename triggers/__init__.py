@@ -1,0 +1,1 @@
+"""An event runtime on top of asyncstore."""

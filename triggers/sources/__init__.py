@@ -1,0 +1,1 @@
+"""Triggers for the outside world, one package each."""

@@ -1,0 +1,1 @@
+"""Watch a folder: one durable event for each complete version of a file."""
