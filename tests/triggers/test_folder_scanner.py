@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
+    precondition,
     rule,
     run_state_machine_as_test,  # pyright: ignore[reportUnknownVariableType]
 )
@@ -371,20 +372,20 @@ class TestTrouble:
         write(root / "a")
         scanner = FolderScanner(root, settle=0, timer=disk.timer)
         scanner.look(0.0)
-        for stays_away in (True, False):
+        for now, replaced in ((1.0, False), (3.0, True)):
 
-            def leave(empty: bool = not stays_away) -> None:
+            def leave(replaced: bool = replaced) -> None:
                 root.rename(away)
-                if empty:
+                if replaced:
                     root.mkdir()
 
             disk.after_listing = leave
-            assert scanner.look(1.0).gone == []
+            assert scanner.look(now).gone == []
             disk.after_listing = lambda: None
             shutil.rmtree(root, ignore_errors=True)
             away.rename(root)
-            look = scanner.look(2.0)
-            assert (look.complete, look.gone) == ([], [])
+            look = scanner.look(now + 1)
+            assert (look.complete, look.gone, look.root_problem) == ([], [], None)
 
     @pytest.mark.parametrize("code", [errno.EACCES, errno.EIO])
     @pytest.mark.parametrize("breaks_off", [False, True])
@@ -454,8 +455,25 @@ class TestCost:
         return scanner
 
     def test_an_idle_cheap_look_costs_one_stat(self, big: FolderScanner, disk: Disk) -> None:
-        look = big.look(4.0)
+        look = big.look(4.5)
         assert (len(disk.stats), disk.listings, look.next_at) == (1, [], 5.0)
+
+    def test_a_root_come_back_is_looked_at_in_full(self, big: FolderScanner, tmp_path: Path) -> None:
+        tmp_path.rename(tmp_path.with_name("away"))
+        assert isinstance(big.look(4.0).root_problem, FileNotFoundError)
+        tmp_path.with_name("away").rename(tmp_path)
+        write(tmp_path / "file-1", 2)
+        assert names(big.look(4.1)) == [b"file-1"]
+
+    def test_removed_directories_are_forgotten(self, tmp_path: Path, disk: Disk) -> None:
+        scanner = FolderScanner(tmp_path, recursive=True, timer=disk.timer)
+        (tmp_path / "d" / "e").mkdir(parents=True)
+        scanner.look(0.0)
+        shutil.rmtree(tmp_path / "d")
+        scanner.look(1.0)
+        disk.reset()
+        scanner.look(1.5)
+        assert len(disk.stats) == 1
 
     def test_only_new_names_are_reported_between_full_looks(self, big: FolderScanner, tmp_path: Path) -> None:
         write(tmp_path / "new")
@@ -477,6 +495,10 @@ class TestCost:
         disk.cost = 0.0
         assert (scanner.look(200.5).pending, names(scanner.look(201.0))) == (2, [b"b"])
         assert scanner.look(201.5).complete == [FileVersion(b"d/a", 2, MTIME)]
+        write(tmp_path / "c")
+        assert scanner.look(202.0).pending == 1
+        (tmp_path / "c").unlink()
+        assert scanner.look(202.5).pending == 0
 
     def test_a_small_folder_is_looked_at_in_full_every_time(self, tmp_path: Path, disk: Disk) -> None:
         disk.cost = 0.02
@@ -507,6 +529,21 @@ class TestCost:
             assert (names(look), len(disk.listings)) == ([b"at-%.1f" % now] * expected, expected)
         coarse[0] += 1
         assert names(big.look(9.1)) == [b"at-6.3", b"at-9.0"]
+
+    def test_a_stamp_first_seen_late_in_a_long_look_is_safe_later(
+        self, tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def stamp(status: os.stat_result) -> tuple[int, ...]:
+            return status.st_dev, status.st_ino
+
+        monkeypatch.setattr(module, "_stamp", stamp)
+        (tmp_path / "d").mkdir()
+        disk.cost = 10.0
+        scanner = FolderScanner(tmp_path, recursive=True, settle=0, timer=disk.timer)
+        scanner.look(0.0)
+        scanner.look(10.0)
+        write(tmp_path / "d" / "new")
+        assert names(scanner.look(11.0)) == [b"d/new"]
 
     def test_a_stamp_set_back_is_noticed(self, big: FolderScanner, tmp_path: Path) -> None:
         before = tmp_path.stat()
@@ -555,8 +592,7 @@ class TestCost:
     ) -> None:
         disk.cost = 100.0
         scanner = FolderScanner(tmp_path, settle=0, timer=disk.timer)
-        for now in (0.0, 3.0):
-            scanner.look(now)
+        assert [scanner.look(now).next_at for now in (0.0, 3.0)] == [1.0, 4.0]
         costs = iter([0.1, 4.0, 0.2, 0.2])
 
         def slow(status: os.stat_result) -> tuple[int, ...]:
@@ -566,6 +602,15 @@ class TestCost:
         monkeypatch.setattr(module, "_stamp", slow)
         waits = [round(scanner.look(now).next_at - now, 6) for now in (4.0, 10.0, 20.0, 30.0)]
         assert waits == [5.0, 5.0, 10.0, 10.0]
+
+    def test_the_next_look_is_for_the_file_that_is_due_first(self, tmp_path: Path) -> None:
+        write(tmp_path / "a")
+        write(tmp_path / "b")
+        scanner = FolderScanner(tmp_path, settle=0.6, timer=still)
+        assert scanner.look(0.0).next_at == 0.6
+        for name in os.listdir(tmp_path)[:1]:
+            write(tmp_path / name, 2)
+        assert scanner.look(0.3).next_at == 0.6
 
     def test_a_tiny_settling_time_is_no_busy_loop(self, tmp_path: Path) -> None:
         write(tmp_path / "a")
@@ -620,11 +665,11 @@ class ScannerModel(RuleBasedStateMachine):
             os.replace(where + b".tmp", where)
         self.files[path] = (size, MTIME - age)
 
-    @rule(source=st.sampled_from(PATHS), to=st.none() | st.sampled_from(PATHS))
-    def move_or_remove(self, source: bytes, to: bytes | None) -> None:
-        version = self.files.pop(source, None)
-        if version is None:
-            return
+    @precondition(lambda self: self.files)
+    @rule(data=st.data(), to=st.none() | st.sampled_from(PATHS))
+    def move_or_remove(self, data: st.DataObject, to: bytes | None) -> None:
+        source = data.draw(st.sampled_from(sorted(self.files)))
+        version = self.files.pop(source)
         if to is None:
             os.unlink(os.path.join(self.root, source))
             return
@@ -684,5 +729,5 @@ class ScannerModel(RuleBasedStateMachine):
 
 
 def test_model() -> None:
-    checks = settings(max_examples=150, stateful_step_count=30, deadline=None, derandomize=True, database=None)
+    checks = settings(max_examples=200, stateful_step_count=60, deadline=None, derandomize=True, database=None)
     run_state_machine_as_test(ScannerModel, settings=checks)

@@ -1,1 +1,7 @@
-"""Triggers for the outside world, one package each."""
+"""Watchers that work out of the box, one package for each kind of source."""
+
+from __future__ import annotations
+
+from .folder import FolderTrigger
+
+__all__ = ["FolderTrigger"]

@@ -1,1 +1,7 @@
-"""Watch a folder: one durable event for each complete version of a file."""
+"""Watching a folder."""
+
+from __future__ import annotations
+
+from .trigger import FolderTrigger
+
+__all__ = ["FolderTrigger"]

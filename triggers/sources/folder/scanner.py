@@ -176,7 +176,7 @@ class FolderScanner:
             subdirectories = self._enter(findings, b"")
         except OSError as error:
             # Nothing is forgotten, nothing remembered; the next look is full, in case the root is back.
-            self._directories[b""], self._full_at = _UNLISTED, now
+            self._full_at = now
             return Look([], [], len(self._pending), error.with_traceback(None), [], now + self._interval)
         waiting = len(self._pending)
         self._walk(findings, subdirectories)
@@ -226,8 +226,6 @@ class FolderScanner:
     def _enter(self, findings: _Findings, directory: bytes) -> list[bytes]:
         """List a directory unless that can be spared; give the subdirectories to enter next."""
         where = self._base + directory if directory else self._root
-        if directory in findings.listed:
-            return []
         status = os.stat(where, follow_symlinks=not directory)
         # A parent that has become a link may lead to a place with the same names.
         orphan = directory and directory.rpartition(b"/")[0] not in self._directories
@@ -290,10 +288,9 @@ class FolderScanner:
     # -- deciding
 
     def _unknown(self, findings: _Findings, path: bytes, error: OSError) -> None:
-        """Wait anew for a file that could not be stat'ed; unless it is absent, do not think it gone."""
+        """Wait anew for a file that could not be stat'ed."""
         self._pending.pop(path, None)
         if error.errno not in _ABSENT:
-            findings.seen.add(path)
             findings.note(path, error)
 
     def _observe(self, findings: _Findings, path: bytes, status: os.stat_result) -> None:

@@ -1,0 +1,26 @@
+"""Every error of triggers.
+
+::
+
+    TriggerError
+    ├── DiscoveryError         a module or file cannot be imported, or holds no watcher
+    └── InvalidTriggerError    a trigger cannot be run: its arguments, its `run`, or what it yields
+
+Errors of the store pass through as they are (`asyncstore.StoreError`).
+"""
+
+from __future__ import annotations
+
+__all__ = ["DiscoveryError", "InvalidTriggerError", "TriggerError"]
+
+
+class TriggerError(Exception):
+    """Stand at the root of every error that triggers raises itself."""
+
+
+class DiscoveryError(TriggerError):
+    """Say why no watcher can be run from a module or file."""
+
+
+class InvalidTriggerError(TriggerError, TypeError):
+    """Say what keeps a trigger from being run."""
