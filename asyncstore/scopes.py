@@ -166,6 +166,7 @@ class Asset:
     explicit_uri: str | None
     group: str
     watchers: tuple[Watcher, ...]
+    _extra_json: str
 
     def __init__(
         self,
@@ -207,8 +208,7 @@ class Asset:
     @property
     def extra_json(self) -> str:
         """Return `extra` as JSON text."""
-        text: str = self._extra_json  # type: ignore[attr-defined]  # a slot, set in __init__
-        return text
+        return self._extra_json
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"an Asset is immutable; build a new one to change {name!r}")

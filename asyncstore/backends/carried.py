@@ -1,52 +1,64 @@
 """Registrations of assets in a backend that knows four operations only.
 
-They are kept as asset state of a reserved asset, so that every process resolves an asset to the same scope. Two
-processes that register different things under one name at the same instant are not told apart; a backend that
-must do that declares `Capability.ASSETS`.
+They are kept as asset state of a reserved asset, so that every process resolves an asset to the same scope. Each is
+kept under its canonical name, its name and its URI. Two processes that register different things under one name at
+the same instant are not told apart; a backend that must do that declares `Capability.ASSETS`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import TYPE_CHECKING
 
+from ..clock import from_microseconds
+from ..records import AssetRecord
 from ..scopes import Asset, AssetScope
-from ..values import JsonValue, decode, encode
-from .refusals import Registered, registration
+from ..values import decode, encode
+from .refusals import Registered, not_found, registration
 
-if TYPE_CHECKING:
-    from ..abc import BaseStoreBackend
-
-__all__ = ["REGISTRY", "register"]
+__all__ = ["REGISTRY", "Read", "Write", "get_asset", "locate", "register"]
 
 #: The asset under which registrations are kept.
 REGISTRY = AssetScope(name="asyncstore:assets")
 
+Read = Callable[[AssetScope, str], Awaitable[str | None]]
+Write = Callable[[AssetScope, str, str], Awaitable[None]]
 
-async def register(backend: BaseStoreBackend, asset: Asset) -> AssetScope:
-    """Find or register an asset.
 
-    :param backend: where to.
-    :param asset: what.
-    :return: the canonical scope: the name by which the asset was first known, which never changes.
-    :raises AssetConflictError: the name has another URI, or the URI is under another name.
-    """
-    asked = [_key("name", asset.name)]
-    if asset.explicit_uri is not None:
-        asked.append(_key("uri", asset.explicit_uri))
-    texts = [await backend.aget(REGISTRY, key) for key in asked]
-    kept = [None if text is None else decode(text) for text in texts]
-    by_name, by_uri = _registered(kept[0]), _registered(kept[1]) if len(kept) > 1 else None
-    wanted = registration(asset, by_name, by_uri)
-    if asset.explicit_name is None and wanted == by_uri:
-        return AssetScope(name=_canonical(kept[1]))
-    canonical = _canonical(kept[0]) or _canonical(kept[-1]) or asset.name
-    text = encode({"name": wanted.name, "uri": wanted.uri, "named": wanted.named, "canonical": canonical})
-    if any(found != text for found in texts):
-        await backend.aset(REGISTRY, _key("name", wanted.name), text)
-        if wanted.uri is not None:
-            await backend.aset(REGISTRY, _key("uri", wanted.uri), text)
-    return AssetScope(name=canonical)
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    # `canonical` is the name by which the asset was first known, which never changes.
+    canonical: str
+    name: str
+    uri: str | None
+    named: bool
+    group: str
+    extra: str
+    created_at: int
+
+    @property
+    def scope(self) -> AssetScope:
+        return AssetScope(name=self.canonical)
+
+    @property
+    def text(self) -> str:
+        return encode([self.canonical, self.name, self.uri, self.named, self.group, self.extra, self.created_at])
+
+
+def _kept(text: str | None) -> _Kept | None:
+    if text is None:
+        return None
+    fields = decode(text)
+    return _Kept(*fields) if isinstance(fields, list) else None  # type: ignore[arg-type]
+
+
+def _registered(kept: _Kept | None) -> Registered | None:
+    if kept is None:
+        return None
+    # Registrations are one where they are of the same canonical name; the number only says so.
+    number = int.from_bytes(sha256(kept.canonical.encode()).digest()[:7]) + 1
+    return Registered(number, kept.name, kept.uri, kept.named)
 
 
 def _key(kind: str, text: str) -> str:
@@ -54,14 +66,106 @@ def _key(kind: str, text: str) -> str:
     return f"{kind}:{sha256(text.encode()).hexdigest()}"
 
 
-def _canonical(kept: JsonValue) -> str | None:
-    return str(kept["canonical"]) if isinstance(kept, dict) else None
+async def _by_name(read: Read, name: str) -> _Kept | None:
+    kept = _kept(await read(REGISTRY, _key("name", name)))
+    # An asset known by its URI alone had that for its name, until it was given one.
+    return kept if kept is not None and kept.name == name else None
 
 
-def _registered(kept: JsonValue) -> Registered | None:
-    if not isinstance(kept, dict):
-        return None
-    # Registrations are one where they are of the same canonical name; the number only says so.
-    number = int.from_bytes(sha256(str(kept["canonical"]).encode()).digest()[:7]) + 1
-    uri = kept["uri"]
-    return Registered(number, str(kept["name"]), None if uri is None else str(uri), bool(kept["named"]))
+async def _by_uri(read: Read, uri: str) -> _Kept | None:
+    return _kept(await read(REGISTRY, _key("uri", uri)))
+
+
+async def register(read: Read, write: Write, asset: Asset, now: int) -> AssetScope:
+    """Find or register an asset.
+
+    :param read: reads asset state.
+    :param write: writes asset state.
+    :param asset: what to register.
+    :param now: microseconds since 1970-01-01T00:00:00Z.
+    :return: the canonical scope.
+    :raises AssetConflictError: the name has another URI, or the URI is under another name.
+    """
+    uri = asset.explicit_uri
+    by_uri = None if uri is None else await _by_uri(read, uri)
+    if asset.explicit_name is None and by_uri is not None:
+        return by_uri.scope
+    by_name = await _by_name(read, asset.name)
+    wanted = registration(asset, _registered(by_name), _registered(by_uri))
+    found = by_name or by_uri
+    if found is None:
+        canonical = await _unused(read, asset.name)
+        kept = _Kept(canonical, asset.name, uri, wanted.named, asset.group, asset.extra_json, now)
+    else:
+        kept = replace(found, name=wanted.name, uri=wanted.uri, named=wanted.named)
+    if kept != by_name or (uri is not None and kept != by_uri):
+        await _write(write, kept, found)
+    return kept.scope
+
+
+async def _unused(read: Read, name: str) -> str:
+    # The name, unless an asset was first known by it that goes by another name today.
+    candidate, number = name, 1
+    while True:
+        kept = _kept(await read(REGISTRY, _key("canonical", candidate)))
+        if candidate != REGISTRY.name and (kept is None or kept.name == name):
+            return candidate
+        number += 1
+        candidate = f"{name.encode()[:1400].decode(errors='ignore')}#{number}"
+
+
+async def _write(write: Write, kept: _Kept, before: _Kept | None) -> None:
+    # The name comes last: where the writing ends early, the next registration by that name makes it whole.
+    keys = [_key("canonical", kept.canonical)]
+    if before is not None:
+        keys.append(_key("name", before.name))
+    if kept.uri is not None:
+        keys.append(_key("uri", kept.uri))
+    for key in dict.fromkeys((*keys, _key("name", kept.name))):
+        await write(REGISTRY, key, kept.text)
+
+
+async def _find(read: Read, scope: AssetScope) -> _Kept:
+    found = None
+    if scope.name is not None:
+        found = await _by_name(read, scope.name) or _kept(await read(REGISTRY, _key("canonical", scope.name)))
+        if found is not None and scope.uri not in {None, found.uri or found.name}:
+            found = None
+    elif scope.uri is not None:
+        found = await _by_uri(read, scope.uri)
+        if found is None:
+            found = await _by_name(read, scope.uri)
+            found = None if found is None or found.uri is not None else found
+    if found is None:
+        raise not_found(scope)
+    return found
+
+
+async def locate(read: Read, scope: AssetScope) -> AssetScope:
+    """Find the canonical scope of a registered asset.
+
+    :param read: reads asset state.
+    :param scope: the asset's name, URI or canonical scope.
+    :raises AssetNotFoundError: nothing is registered there.
+    """
+    return (await _find(read, scope)).scope
+
+
+async def get_asset(read: Read, scope: AssetScope) -> AssetRecord:
+    """Read a registration.
+
+    :param read: reads asset state.
+    :param scope: the asset's name, URI or canonical scope.
+    :raises AssetNotFoundError: nothing is registered there.
+    """
+    kept = await _find(read, scope)
+    extra = decode(kept.extra)
+    return AssetRecord(
+        scope=kept.scope,
+        name=kept.name,
+        uri=kept.name if kept.uri is None else kept.uri,
+        group=kept.group,
+        extra=extra if isinstance(extra, dict) else {},
+        created_at=from_microseconds(kept.created_at),
+        deactivated_at=None,
+    )

@@ -135,7 +135,10 @@ class TriggererSettings(_Section):
     drain_timeout: float = Field(
         default=4.0,
         ge=0,
-        description="Seconds that watchers get to end on their own at shutdown before they are cancelled.",
+        description=(
+            "Seconds that a shutdown takes at most: watchers are cancelled at their `await`, the commit in hand is "
+            "finished and `cleanup()` is called; what is not done by then is given up."
+        ),
     )
     cleanup_interval: float = Field(
         default=0.0,

@@ -72,6 +72,7 @@ class Supervisor:
         self._on_event = on_event
         #: What the watcher is doing; None before it is claimed.
         self.state: WatcherState | None = None
+        self._done = False
         #: Another process claimed the watcher.
         self.lost = False
 
@@ -119,10 +120,11 @@ class Supervisor:
                     await self._report(claimed, WatcherState.RUNNING, restarted=True)
                 else:
                     logger.info("%s is done", self)
+                    self._done = True
                     await self._report(claimed, WatcherState.DONE)
                     return
         finally:
-            if self.state is not WatcherState.DONE and not self.lost:
+            if not self._done and not self.lost:
                 with self._drain.shield(self._settings.drain_timeout):
                     await self._report(claimed, WatcherState.STOPPED)
 

@@ -161,16 +161,21 @@ class MemoryBackend(InPlaceBackend):
     async def acleanup(
         self, *, dry_run: bool = False, batch_size: int = 0, on_batch: OnBatch | None = None
     ) -> CleanupReport:
-        """Delete exactly the task rows that have expired."""
+        """Delete exactly the task rows that have expired when it begins."""
         with self._lock:
             expired = self._tables.expired()
-            if not dry_run:
-                self._tables.drop(expired)
-        if expired and not dry_run:
+        if dry_run:
+            if expired and on_batch is not None:
+                on_batch(CleanupBatch(len(expired), len(expired), tuple(expired)))
+            return CleanupReport(type(self).__name__, len(expired), dry_run)
+        done = 0
+        for start in range(0, len(expired), batch_size or len(expired) or 1):
+            with self._lock:
+                done += self._tables.drop(expired[start : start + (batch_size or len(expired))])
             self._hub.changed()
-        if expired and on_batch is not None:
-            on_batch(CleanupBatch(len(expired), len(expired), tuple(expired) if dry_run else ()))
-        return CleanupReport(type(self).__name__, len(expired), dry_run)
+            if on_batch is not None:
+                on_batch(CleanupBatch(len(expired), done))
+        return CleanupReport(type(self).__name__, done, dry_run)
 
     async def adelete_run(self, dag_id: str, run_id: str) -> int:
         """Delete the state of every task of a run."""

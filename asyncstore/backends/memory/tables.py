@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import islice
 
 from ...changes import Change, Clear, Commit, CommitResult, NewEvent, Put, RecordedEvent
 from ...clock import Clock, from_microseconds, to_microseconds
@@ -42,6 +43,18 @@ class HeldWatcher:
     keys: dict[str, int] = field(default_factory=dict[str, int])
 
 
+@dataclass(frozen=True, slots=True)
+class HeldEvent:
+    """Hold an event, its payload as text: each reader gets an object of its own."""
+
+    id: int
+    asset_id: int
+    watcher: str
+    payload: str
+    key: str | None
+    created_at: datetime
+
+
 class Tables:
     """Hold everything.
 
@@ -53,7 +66,7 @@ class Tables:
         self.tasks: dict[TaskScope, Rows] = {}
         self.assets: dict[int, HeldAsset] = {}
         self.watchers: dict[int, HeldWatcher] = {}
-        self._events: list[tuple[int, Event]] = []
+        self._events: list[HeldEvent] = []
         self._revision = 0
         self._last_id = 0
 
@@ -181,10 +194,16 @@ class Tables:
         ]
         return sorted(rows, key=lambda row: row.expires_at)
 
-    def drop(self, rows: list[ExpiredRow]) -> None:
-        """Delete rows of task state."""
+    def drop(self, rows: list[ExpiredRow]) -> int:
+        """Delete those rows that were not written anew since they were listed; gives how many."""
+        count = 0
         for row in rows:
-            self._write(row.scope, self.tasks[row.scope], row.key, None, [])
+            kept = self.tasks.get(row.scope, {})
+            entry = kept.get(row.key)
+            if entry is not None and self.fresh(entry) is None:
+                self._write(row.scope, kept, row.key, None, [])
+                count += 1
+        return count
 
     def _check(self, lease: Lease) -> None:
         held = self.watchers.get(lease.watcher_id)
@@ -202,26 +221,30 @@ class Tables:
         self._revision += 1
         if event.key is not None:
             keys[event.key] = self._revision
-        found = self.find(lease.asset).registered
-        kept = Event(self._revision, found.name, lease.name, decode(event.payload), event.key, self.now())
-        self._events.append((found.id, kept))
+        asset_id = self.find(lease.asset).registered.id
+        self._events.append(HeldEvent(self._revision, asset_id, lease.name, event.payload, event.key, self.now()))
         return RecordedEvent(self._revision)
 
     def events(self, asset: AssetScope | None, after: int, limit: int | None) -> list[Event]:
         """List events behind an id."""
         wanted = None if asset is None else self.find(asset).registered.id
-        found: list[Event] = []
-        start = bisect_right(self._events, after, key=lambda each: each[1].id)
-        for asset_id, event in self._events[start:]:
-            if limit is not None and len(found) >= limit:
-                break
-            if wanted in {None, asset_id}:
-                found.append(replace(event, asset=self.assets[asset_id].registered.name))
-        return found
+        start = bisect_right(self._events, after, key=lambda each: each.id)
+        found = (each for each in islice(self._events, start, None) if wanted in {None, each.asset_id})
+        return [
+            Event(
+                id=each.id,
+                asset=self.assets[each.asset_id].registered.name,
+                watcher=each.watcher,
+                payload=decode(each.payload),
+                key=each.key,
+                created_at=each.created_at,
+            )
+            for each in islice(found, limit)
+        ]
 
     def drop_asset(self, scope: AssetScope) -> None:
         """Delete an asset with everything that hangs on it."""
         gone = self.find(scope).registered.id
         del self.assets[gone]
         self.watchers = {key: each for key, each in self.watchers.items() if each.lease.asset.asset_id != gone}
-        self._events = [(asset_id, event) for asset_id, event in self._events if asset_id != gone]
+        self._events = [each for each in self._events if each.asset_id != gone]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, ClassVar, final
 
 from ...abc import Capability
@@ -75,6 +76,11 @@ class MetastoreBackend(InPlaceBackend):
 
     def __repr__(self) -> str:
         return f"<MetastoreBackend on {self._database}>"
+
+    @property
+    def path(self) -> Path | None:
+        """Return the database file; None for a database in memory."""
+        return self._database.path
 
     async def aopen(self) -> None:
         """Open the database; create the tables in a new file.

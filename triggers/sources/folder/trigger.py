@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
@@ -89,7 +90,7 @@ class FolderTrigger(BaseEventTrigger):
         scanner = self._scanner(known)
         problem = ""
         while True:
-            look = await anyio.to_thread.run_sync(scanner.look, anyio.current_time(), abandon_on_cancel=True)
+            look = await _look(scanner)
             problem = self._tell(look, problem)
             for version in look.complete:
                 yield self._event(version)
@@ -97,7 +98,7 @@ class FolderTrigger(BaseEventTrigger):
                 await self.asset_state.adelete(self._key(path))
             if self._once and not look.pending and not look.complete and look.root_problem is None:
                 return
-            await anyio.sleep(max(0.0, look.next_at - anyio.current_time()))
+            await anyio.sleep(max(0.0, look.next_at - time.monotonic()))
 
     def _key(self, path: bytes) -> str:
         # Paths may be longer than keys.
@@ -124,7 +125,7 @@ class FolderTrigger(BaseEventTrigger):
     async def _take_baseline(self, known: list[tuple[bytes, int, int]]) -> list[tuple[bytes, int, int]]:
         # What is there now counts as recorded; the mark comes last, so that a crash begins anew.
         scanner = FolderScanner(self.folder, settle=0, known=known, **self._options)
-        look = await anyio.to_thread.run_sync(scanner.look, anyio.current_time())
+        look = await _look(scanner)
         if look.root_problem is not None:
             raise look.root_problem
         versions = iter(look.complete)
@@ -141,6 +142,11 @@ class FolderTrigger(BaseEventTrigger):
         elif before and not now:
             logger.info("folder %s can be read again", self.folder)
         return now
+
+
+async def _look(scanner: FolderScanner) -> Look:
+    # The time is taken in the thread: the wait for a free one must not count as settling.
+    return await anyio.to_thread.run_sync(lambda: scanner.look(time.monotonic()), abandon_on_cancel=True)
 
 
 def _describe(version: FileVersion) -> dict[str, Any]:

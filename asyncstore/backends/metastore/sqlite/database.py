@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from ....blocking import inline
@@ -56,6 +57,11 @@ class SqliteDatabase:
 
     def __str__(self) -> str:
         return str(self._target)
+
+    @property
+    def path(self) -> Path | None:
+        """Return the file; None for memory."""
+        return self._target.path
 
     async def read(self, function: Callable[Concatenate[sqlite3.Connection, P], T], /, *args: Any) -> T:
         """Run a function of one SELECT."""

@@ -1,0 +1,60 @@
+"""Live counts on a terminal."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from typing import IO
+
+from asyncstore import Event
+
+__all__ = ["LiveCounts"]
+
+_INTERVAL = 0.1
+
+
+class LiveCounts:
+    """Show on one line how many events were committed; shows nothing where the stream is no terminal.
+
+    :param stream: where to, usually stderr.
+    :param what: what is watched.
+    """
+
+    def __init__(self, stream: IO[str], what: str) -> None:
+        self._stream = stream
+        self._what = what
+        self._shown = stream.isatty()
+        self._count = 0
+        self._started = time.monotonic()
+        self._last_shown = 0.0
+
+    def start(self) -> None:
+        """Show that nothing came yet."""
+        self._show("waiting")
+
+    def add(self, event: Event) -> None:
+        """Count an event.
+
+        :param event: the event.
+        """
+        self._count += 1
+        if time.monotonic() - self._last_shown >= _INTERVAL:
+            self._show(str(event.payload.get("path", "")) if isinstance(event.payload, dict) else "")
+
+    def stop(self) -> None:
+        """Show the last count and leave the line."""
+        seconds = time.monotonic() - self._started
+        self._show(f"stopped after {seconds:.0f} s")
+        if self._shown:
+            self._stream.write("\n")
+            self._stream.flush()
+
+    def _show(self, last: str) -> None:
+        if not self._shown:
+            return
+        self._last_shown = time.monotonic()
+        events = "1 event" if self._count == 1 else f"{self._count:,} events"
+        line = f"{self._what}: {events}  {last}".encode("ascii", "replace").decode()
+        width = shutil.get_terminal_size().columns - 1
+        self._stream.write("\r\x1b[K" + "".join(each if each.isprintable() else "?" for each in line)[:width])
+        self._stream.flush()
