@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -65,8 +66,8 @@ def test_killed_at_random_moments_it_misses_none_and_doubles_none(tmp_path: Path
     while kills < 12:
         with subprocess.Popen(command, cwd=tmp_path, env=environ, stdout=subprocess.PIPE) as watcher:
             assert watcher.stdout is not None
-            for _ in range(chance.randrange(20, 300)):
-                printed.append(json.loads(watcher.stdout.readline())["id"])
+            lines = itertools.islice(watcher.stdout, chance.randrange(20, 300))
+            printed += [json.loads(line)["id"] for line in lines]
             watcher.kill()
             kills += 1
         in_the_log = told(tmp_path / "asyncstore.db")

@@ -1,4 +1,4 @@
-"""Every code block of the README and of docs/ runs: Python as a script of its own, shell word for word, JSON and TOML parse."""
+"""Every code block of the README and of docs/ runs: Python as a script, shell word for word; JSON and TOML parse."""
 
 from __future__ import annotations
 

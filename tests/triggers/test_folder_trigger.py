@@ -146,9 +146,7 @@ async def test_a_growing_file_is_told_when_it_is_complete(store: Store, inbox: P
     assert [payload["size"] for payload in recorder.payloads] == [39]
 
 
-async def test_a_folder_that_goes_and_comes_back(
-    store: Store, inbox: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_folder_that_goes_and_comes_back(store: Store, inbox: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "triggers")
     write(inbox / "a")
     recorder = Recorder()

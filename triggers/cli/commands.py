@@ -13,6 +13,7 @@ import anyio
 import click
 
 from asyncstore import Asset, Event, Store
+from asyncstore.cli.failures import Failure, Misuse
 from asyncstore.cli.output import event_line
 from asyncstore.cli.running import open_store, run
 
@@ -78,7 +79,7 @@ def watch(
                     once=once,
                 )
             except ValueError as error:
-                raise click.UsageError(str(error)) from error
+                raise Misuse(str(error)) from error
             asset = Asset(uri=root.as_uri(), watchers=[AssetWatcher(name, trigger)])
             await _run(store, [asset], f"watching {root}", print_events=True)
 
@@ -98,7 +99,7 @@ def triggerer(context: click.Context, target: str) -> None:
     try:
         assets = load_assets(target)
     except TriggerError as error:
-        raise click.UsageError(str(error)) from error
+        raise Misuse(str(error)) from error
 
     async def main() -> None:
         async with open_store(context) as store:
@@ -110,7 +111,7 @@ def triggerer(context: click.Context, target: str) -> None:
 
 async def _run(store: Store, assets: Sequence[Asset], what: str, *, print_events: bool) -> None:
     counts = LiveCounts(sys.stderr, what)
-    writer = LineWriter(sys.stdout)
+    writer = LineWriter()
 
     async def on_event(event: Event) -> None:
         counts.add(event)
@@ -120,11 +121,10 @@ async def _run(store: Store, assets: Sequence[Asset], what: str, *, print_events
     try:
         running = Triggerer(store, assets, on_event=on_event)
     except TriggerError as error:
-        raise click.UsageError(str(error)) from error
+        raise Misuse(str(error)) from error
     counts.start()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_stop_on_signal, running, name="watch for signals")
-        tasks.start_soon(_stop_when_broken, writer, running, name="watch for a closed stdout")
         async with anyio.create_task_group() as writing:
             writing.start_soon(writer.run, name="write events")
             await running.run()
@@ -134,7 +134,7 @@ async def _run(store: Store, assets: Sequence[Asset], what: str, *, print_events
         tasks.cancel_scope.cancel()
     counts.stop()
     if running.lost:
-        raise click.ClickException(f"{', '.join(running.lost)}: another process took over")
+        raise Failure(f"{', '.join(running.lost)}: another process took over")
 
 
 async def _stop_on_signal(running: Triggerer) -> None:
@@ -147,19 +147,14 @@ async def _stop_on_signal(running: Triggerer) -> None:
             first = False
 
 
-async def _stop_when_broken(writer: LineWriter, running: Triggerer) -> None:
-    await writer.broken.wait()
-    running.stop()
-
-
 def _folder(text: str) -> Path:
     path = Path(text)
     if not path.exists():
-        raise click.UsageError(f"folder {text!r} does not exist; create it first: mkdir {text}")
+        raise Misuse(f"folder {text!r} does not exist; create it first: mkdir {text}")
     if not path.is_dir():
-        raise click.UsageError(f"{text!r} is a file, not a folder; watch the folder that holds it")
+        raise Misuse(f"{text!r} is a file, not a folder; watch the folder that holds it")
     if not os.access(path, os.R_OK | os.X_OK):
-        raise click.UsageError(f"folder {text!r} cannot be read; check its permissions")
+        raise Misuse(f"folder {text!r} cannot be read; check its permissions")
     return path.resolve()
 
 

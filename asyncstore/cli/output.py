@@ -1,0 +1,139 @@
+"""What goes to stdout: data, one fact a line, in whatever encoding stdout has."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import os
+import re
+import sys
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager, suppress
+from typing import TextIO
+
+import click
+
+from ..clock import to_microseconds
+from ..records import Event, ExpiredRow
+
+__all__ = ["CLOSED", "emit", "event_line", "expired_line", "finish", "pairs", "silence"]
+
+#: The exit code when whoever reads stdout has gone: what a shell gives for SIGPIPE.
+CLOSED = 141
+
+# JSON allows them raw; terminals and programs that read line by line take them for commands or line ends.
+_UNSAFE = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_NEEDS_QUOTES = re.compile(r'[\s"=\\]')
+
+
+def event_line(event: Event) -> str:
+    """Write an event as one line of JSON, without its end of line.
+
+    The keys are `id`, `asset`, `watcher`, `key`, `created_at` (UTC, with microseconds, so that lines sort by it) and
+    `payload`. Not escaped to ASCII, unless the encoding of stdout is another than UTF-8.
+
+    :param event: the event.
+    :return: the line.
+    """
+    return _json(
+        {
+            "id": event.id,
+            "asset": event.asset,
+            "watcher": event.watcher,
+            "key": event.key,
+            "created_at": f"{event.created_at:%Y-%m-%dT%H:%M:%S}.{to_microseconds(event.created_at) % 1_000_000:06}Z",
+            "payload": event.payload,
+        }
+    )
+
+
+def expired_line(row: ExpiredRow, *, with_expiry: bool = False) -> str:
+    """Write an expired row of task state as one line of `name=value` pairs.
+
+    :param row: the row.
+    :param with_expiry: say since when it is expired, too.
+    :return: the line.
+    """
+    scope = row.scope
+    line = pairs(dag=scope.dag_id, run=scope.run_id, task=scope.task_id, map_index=scope.map_index, key=row.key)
+    return f"{line} expired={row.expires_at:%Y-%m-%dT%H:%M:%SZ}" if with_expiry else line
+
+
+def pairs(**values: str | int) -> str:
+    """Write facts as `name=value`, a space between them.
+
+    A text stands as it is where it cannot be mistaken, else as a JSON string: with spaces, quotes, `=`, backslashes
+    or anything that does not print.
+
+    :param values: the facts.
+    """
+    return " ".join(f"{name}={value if isinstance(value, int) else _plain(value)}" for name, value in values.items())
+
+
+def emit(lines: Iterable[str]) -> None:
+    """Write lines to stdout and flush it.
+
+    :param lines: without their ends; taken one by one.
+    :raises click.exceptions.Exit: the reader has gone; ends the program with `CLOSED`, without a word.
+    :raises click.ClickException: stdout cannot be written, say for lack of space.
+    """
+    with _writing() as stream:
+        for line in lines:
+            try:
+                stream.write(f"{line}\n")
+            except UnicodeEncodeError:
+                stream.write(line.encode("ascii", "backslashreplace").decode() + "\n")
+        stream.flush()
+
+
+def finish() -> None:
+    """Flush stdout, so that what goes wrong at the end of the program is told as well.
+
+    :raises click.exceptions.Exit: as `emit`, and so for `click.ClickException`.
+    """
+    with _writing() as stream:
+        stream.flush()
+
+
+def silence(stream: TextIO) -> None:
+    """Drop what is still in the buffer of a broken stream; the interpreter would try to write it at exit.
+
+    :param stream: stdout or stderr.
+    """
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(nowhere, stream.fileno())
+        finally:
+            os.close(nowhere)
+
+
+@contextmanager
+def _writing() -> Generator[TextIO]:
+    stream: TextIO | None = sys.stdout  # None where the program was started without one
+    if stream is None:
+        raise click.ClickException("standard output is closed")
+    try:
+        yield stream
+    except BrokenPipeError:
+        silence(stream)
+        raise click.exceptions.Exit(CLOSED) from None
+    except OSError as error:
+        silence(stream)
+        raise click.ClickException(f"standard output cannot be written: {error.strerror or error}") from error
+
+
+def _json(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=not _is_utf8(), separators=(",", ":"))
+    return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def _plain(text: str) -> str:
+    if text.isprintable() and not _NEEDS_QUOTES.search(text) and (text.isascii() or _is_utf8()):
+        return text
+    return _json(text)
+
+
+def _is_utf8() -> bool:
+    encoding: str | None = getattr(sys.stdout, "encoding", None)
+    return encoding is None or codecs.lookup(encoding).name == "utf-8"

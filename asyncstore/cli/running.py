@@ -1,0 +1,86 @@
+"""What commands share, those of other packages too: the global options, the store, and how coroutines are run."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from ..settings import Settings, load_settings
+from ..store import Store, connect
+from .failures import translated
+
+__all__ = ["GlobalOptions", "open_store", "options_of", "run", "settings_of"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class GlobalOptions:
+    """Hold what stands before the name of the command.
+
+    :ivar database: the metastore; None for the configured one.
+    :ivar config: the settings file; None for the usual one.
+    :ivar debug: show tracebacks.
+    """
+
+    database: str | None = None
+    config: Path | None = None
+    debug: bool = False
+
+
+def options_of(ctx: click.Context) -> GlobalOptions:
+    """Give the global options; the defaults where the command is called on its own.
+
+    :param ctx: the context of the command.
+    """
+    return ctx.find_object(GlobalOptions) or GlobalOptions()
+
+
+def settings_of(ctx: click.Context) -> Settings:
+    """Read the settings: the file, the environment, and the global options over both.
+
+    `--database` asks for the metastore, whatever backend is configured.
+
+    :param ctx: the context of the command.
+    :raises ConfigurationError: an option is unknown, or has a value that is not allowed.
+    """
+    options = options_of(ctx)
+    given = {} if options.database is None else {"database.url": options.database, "state_store.backend": None}
+    return load_settings(path=options.config, overrides=given)
+
+
+def open_store(ctx: click.Context) -> Store:
+    """Give the store of the global options, to be entered with `async with`.
+
+    A backend of the user's own is looked for in the working directory too, which is where its settings are.
+
+    :param ctx: the context of the command.
+    :raises ConfigurationError: as `settings_of`.
+    """
+    settings = settings_of(ctx)
+    here = str(Path.cwd())
+    if settings.state_store.backend is not None and not sys.flags.safe_path and here not in sys.path:
+        sys.path.append(here)  # last, so that nothing here hides an installed module
+    return connect(settings=settings)
+
+
+def run(ctx: click.Context, function: Callable[..., Coroutine[Any, Any, T]], *args: Any, **options: Any) -> T:
+    """Run a coroutine function on an event loop of its own, and turn its errors into what the user is told.
+
+    Ctrl-C cancels it, as `asyncio.run` does.
+
+    :param ctx: the context of the command.
+    :param function: called with the rest of the arguments.
+    :return: what it returns.
+    :raises Failure: the operation failed.
+    :raises Misuse: wrong usage or configuration, `ValueError` and `TypeError` among it.
+    :raises Interrupted: Ctrl-C.
+    """
+    with translated(debug=options_of(ctx).debug):
+        return asyncio.run(function(*args, **options))

@@ -1,0 +1,79 @@
+"""Calling the program, in this process or as one of its own, and the data it works on."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from click.testing import CliRunner
+
+from asyncstore import Asset, Event, ManualClock, TaskScope, connect
+from asyncstore.cli import main
+
+ROOT = Path(__file__).parents[2]
+URL = "sqlite+aiosqlite:///asyncstore.db"
+# Warnings are errors here too; click's runner gives stderr apart by itself since 8.2.
+PROGRAM = [sys.executable, "-W", "error", "-m", "asyncstore.cli"]
+_APART: dict[str, Any] = {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}
+
+
+@dataclass(frozen=True)
+class Done:
+    code: int
+    out: str
+    err: str
+
+
+def call(*args: str) -> Done:
+    result = CliRunner(**_APART).invoke(main, args, prog_name="asyncstore")
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return Done(result.exit_code, result.stdout, result.stderr)
+
+
+def environment(**more: str) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT), **more}
+
+
+def start(*args: str, **options: Any) -> subprocess.Popen[bytes]:
+    env: dict[str, str] = options.pop("env", {})
+    options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+    return subprocess.Popen([*PROGRAM, *args], env=environment(**env), **options)
+
+
+def spawn(*args: str, **options: Any) -> Done:
+    with start(*args, **options) as process:
+        out, err = process.communicate(timeout=60)
+    return Done(process.returncode, (out or b"").decode(), (err or b"").decode())
+
+
+def expire(scope: TaskScope, *keys: str) -> None:
+    """Leave keys of a task in the database that expired in 2020."""
+    with connect(URL, clock=ManualClock()) as store:
+        store.task_state(scope).set_many(dict.fromkeys(keys, 1), retention=timedelta(seconds=1))
+
+
+def keep(scope: TaskScope, *keys: str) -> None:
+    with connect(URL) as store:
+        store.task_state(scope).set_many(dict.fromkeys(keys, 1))
+
+
+def kept(scope: TaskScope) -> list[str]:
+    """List the keys of a task, expired ones that are still in the database among them."""
+    with connect(URL, clock=ManualClock()) as store:
+        return store.task_state(scope).keys()
+
+
+async def record(asset: Asset, payloads: Sequence[Any], *, key: str | None = None) -> list[Event]:
+    """Record events as a watcher does."""
+    async with connect(URL) as store:
+        watcher = await store.aclaim_watcher(asset, "scan", owner="tests")
+        commits = [await watcher.prepare(payload, key, None) for payload in payloads]
+        return [(await watcher.acommit(commit))[0] for commit in commits]
