@@ -111,7 +111,6 @@ def triggerer(context: click.Context, target: str) -> None:
 
 async def _run(store: Store, assets: Sequence[Asset], what: str, *, print_events: bool) -> None:
     counts = LiveCounts(sys.stderr, what)
-    writer = LineWriter()
 
     async def on_event(event: Event) -> None:
         counts.add(event)
@@ -122,6 +121,7 @@ async def _run(store: Store, assets: Sequence[Asset], what: str, *, print_events
         running = Triggerer(store, assets, on_event=on_event)
     except TriggerError as error:
         raise Misuse(str(error)) from error
+    writer = LineWriter()
     counts.start()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_stop_on_signal, running, name="watch for signals")

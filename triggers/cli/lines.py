@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import anyio
 import anyio.to_thread
 
@@ -23,7 +25,8 @@ class LineWriter:
 
         :param line: the text, without its end of line.
         """
-        await self._send.send(line)
+        with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):  # `run` ended with an error, which ends the program
+            await self._send.send(line)
 
     def close(self) -> None:
         """Say that no line follows; `run` ends when the last one is written."""

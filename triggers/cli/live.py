@@ -30,7 +30,7 @@ class LiveCounts:
 
     def start(self) -> None:
         """Show that nothing came yet."""
-        self._show("waiting")
+        self._show()
 
     def add(self, event: Event) -> None:
         """Count an event.
@@ -39,22 +39,21 @@ class LiveCounts:
         """
         self._count += 1
         if time.monotonic() - self._last_shown >= _INTERVAL:
-            self._show(str(event.payload.get("path", "")) if isinstance(event.payload, dict) else "")
+            self._show(last=str(event.payload.get("path", "")) if isinstance(event.payload, dict) else "")
 
     def stop(self) -> None:
         """Show the last count and leave the line."""
-        seconds = time.monotonic() - self._started
-        self._show(f"stopped after {seconds:.0f} s")
+        self._show(f" in {time.monotonic() - self._started:.0f} s")
         if self._shown:
             self._stream.write("\n")
             self._stream.flush()
 
-    def _show(self, last: str) -> None:
+    def _show(self, end: str = "", last: str = "") -> None:
         if not self._shown:
             return
         self._last_shown = time.monotonic()
         events = "1 event" if self._count == 1 else f"{self._count:,} events"
-        line = f"{self._what}: {events}  {last}".encode("ascii", "replace").decode()
+        line = f"{events}{end}, {self._what}  {last}".encode("ascii", "replace").decode()
         width = shutil.get_terminal_size().columns - 1
         self._stream.write("\r\x1b[K" + "".join(each if each.isprintable() else "?" for each in line)[:width])
         self._stream.flush()

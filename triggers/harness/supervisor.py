@@ -182,7 +182,7 @@ class Supervisor:
     async def _record(self, claimed: ClaimedWatcher, event: object) -> None:
         if not isinstance(event, TriggerEvent):
             raise InvalidTriggerError(f"{self} yielded {event!r}; it should yield TriggerEvent(payload, ...)")
-        backoff = Backoff(0.1, 5.0)
+        backoff: Backoff | None = None
         while True:
             try:
                 commit = await claimed.prepare(event.payload, event.key, event.checkpoint)
@@ -198,6 +198,7 @@ class Supervisor:
                 if not shield.cancelled_caught:
                     return
             except _TRANSIENT as error:
+                backoff = backoff or Backoff(0.1, 5.0)
                 delay = backoff.next()
                 logger.warning("%s: no commit yet, tried again in %.1f s: %s", self, delay, error)
                 await anyio.sleep(delay)
