@@ -19,7 +19,8 @@ acommit = ClaimedWatcher.acommit
 
 
 class Killer:
-    def __init__(self, how: str, at: int) -> None:
+    def __init__(self, how: str, at: int, core: Any) -> None:
+        self.core = core
         self.how = how
         self.left = at
 
@@ -33,14 +34,14 @@ class Killer:
         checkpoint = replace(commit, events=())
         event = replace(commit, changes=())
         if self.how == "checkpoint first":
-            await watcher._core.commit(checkpoint)
+            await self.core.commit(checkpoint)
             self.maybe_kill("checkpoint first")
             return await acommit(watcher, event)
         if self.how == "event first":
             keyless = replace(event, events=(replace(event.events[0], key=None),))
             result = await acommit(watcher, keyless)
             self.maybe_kill("event first")
-            await watcher._core.commit(checkpoint)
+            await self.core.commit(checkpoint)
             return result
         result = await acommit(watcher, commit)
         self.maybe_kill("after")
@@ -48,14 +49,14 @@ class Killer:
 
 
 async def main(database: str, folder: str, how: str, at: str) -> None:
-    killer = Killer(how, int(at))
-
-    async def patched(self: ClaimedWatcher, commit: Commit) -> Any:
-        return await killer(self, commit)
-
-    ClaimedWatcher.acommit = patched  # type: ignore[method-assign]
     trigger = FolderTrigger(folder, settle=0, interval=0.01, once=True)
     async with connect(f"sqlite+aiosqlite:///{database}") as store:
+        killer = Killer(how, int(at), store.core)
+
+        async def patched(self: ClaimedWatcher, commit: Commit) -> Any:
+            return await killer(self, commit)
+
+        ClaimedWatcher.acommit = patched  # type: ignore[method-assign]
         await Triggerer(store, [Asset("inbox", watchers=[AssetWatcher("files", trigger)])]).run()
 
 

@@ -9,7 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ def call(cwd: Path, *arguments: str | bytes) -> subprocess.CompletedProcess[str]
 
 
 @contextmanager
-def started(cwd: Path, *arguments: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
+def started(cwd: Path, *arguments: str, **options: Any) -> Generator[subprocess.Popen[str]]:
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
     with subprocess.Popen([*PROGRAM, *arguments], cwd=cwd, env=ENVIRON, text=True, **options) as process:
         try:

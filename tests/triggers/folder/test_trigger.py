@@ -13,7 +13,7 @@ import pytest
 from asyncstore import Asset, Store, connect
 from triggers import AssetWatcher, FolderTrigger, Triggerer
 
-from .support import QUICK, Recorder, run_to_the_end, until
+from ..support import QUICK, Recorder, run_to_the_end, until
 
 pytestmark = pytest.mark.anyio
 
@@ -34,8 +34,8 @@ def inbox(tmp_path: Path) -> Path:
 
 
 def asset(folder: Path, **options: Any) -> Asset:
-    trigger = FolderTrigger(str(folder), **{"once": True, "settle": 0.0, "interval": 0.001, **options})
-    return Asset("inbox", watchers=[AssetWatcher("files", trigger)])
+    given: dict[str, Any] = {"once": True, "settle": 0.0, "interval": 0.001, **options}
+    return Asset("inbox", watchers=[AssetWatcher("files", FolderTrigger(str(folder), **given))])
 
 
 def write(path: Path, text: str = "x", at: float = OLD) -> None:
