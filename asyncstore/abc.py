@@ -21,6 +21,7 @@ import anyio
 from .backends import carried
 from .blocking import run_on_portal
 from .changes import Commit, CommitResult
+from .clock import SystemClock
 from .errors import UnsupportedOperationError
 from .records import (
     AssetRecord,
@@ -68,9 +69,10 @@ class Capability(Flag):
     MANY = auto()
     #: `alist_keys`, with paging.
     LISTING = auto()
-    #: `acommit`, `aclaim_watcher`, `areport_watcher`, `alist_watchers`, `alist_events`. Includes `if_version`.
+    #: `acommit`, `aclaim_watcher`, `areport_watcher`, `alist_watchers`, `alist_events`. Includes `if_version`, and
+    #: so needs `EXPIRY`.
     COMMIT = auto()
-    #: `awatch` that is told of changes. Without it the key is read again and again.
+    #: `awatch` that is told of changes; needs `EXPIRY`. Without it the key is read again and again.
     WATCHING = auto()
     #: `aregister_asset` and the other operations on assets. Without it, registrations are kept as asset state.
     ASSETS = auto()
@@ -267,14 +269,16 @@ class BaseStoreBackend(ABC):
         :return: its canonical scope.
         :raises AssetConflictError: the name has another URI, or the URI is under another name.
         """
-        return await carried.register(self, asset)
+        return await carried.register(self.aget, self.aset, asset, SystemClock().microseconds())
 
     async def aget_asset(self, scope: AssetScope) -> AssetRecord:
-        """Read a registration (`Capability.ASSETS`).
+        """Read a registration.
 
         :raises AssetNotFoundError: nothing is registered there.
         """
-        raise self._lacks(Capability.ASSETS, "look assets up")
+        if type(self).aregister_asset is not BaseStoreBackend.aregister_asset:  # kept in a way of its own
+            raise self._lacks(Capability.ASSETS, "look assets up")
+        return await carried.get_asset(self.aget, scope)
 
     async def adeactivate_asset(self, scope: AssetScope) -> None:
         """Put an asset's state to rest: neither read nor written until it is activated or swept.

@@ -1,4 +1,4 @@
-"""How sync code calls coroutines of the store.
+"""How sync code calls coroutines of the store, and how coroutines call what blocks.
 
 Every operation is written once, as a coroutine. A sync twin runs that coroutine on the calling thread with
 `drive`, and where the coroutine reaches a backend the backend answers without suspending: our own backends do
@@ -8,23 +8,25 @@ loop in a thread (`run_on_portal`). So nothing depends on the caller's loop, whi
 
 from __future__ import annotations
 
+import asyncio
 import atexit
+import contextlib
 import os
 import sys
 import threading
 import warnings
 from asyncio import _get_running_loop  # pyright: ignore[reportPrivateUsage]  # documented; avoids an exception
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from anyio.from_thread import BlockingPortal, start_blocking_portal
+import anyio
 
 from .errors import BlockingCallWarning, StoreBusyError
 
-__all__ = ["drive", "inline", "outside", "run_on_portal", "warn_if_on_loop"]
+__all__ = ["deliver", "drive", "in_thread", "inline", "outside", "run_on_portal", "warn_if_on_loop"]
 
 T = TypeVar("T")
 
@@ -34,6 +36,8 @@ _PACKAGES = tuple(str(Path(__file__).parent.parent / name) + os.sep for name in 
 class _Mode(threading.local):
     # A thread-local, not a context variable: tasks that start meanwhile must not inherit it.
     inline = False
+    #: How many private loops wait for each other above this thread.
+    depth = 0
 
 
 _mode = _Mode()
@@ -72,7 +76,7 @@ def drive(coroutine: Coroutine[Any, Any, T]) -> T:
 
 
 @contextmanager
-def outside() -> Iterator[None]:
+def outside() -> Generator[None]:
     """Leave `drive` for a while, to call code of the user that may start a loop of its own."""
     before = _mode.inline
     _mode.inline = False
@@ -89,7 +93,7 @@ def warn_if_on_loop() -> None:
     """Warn with `BlockingCallWarning`, once per call site, where this thread runs an event loop."""
     if _get_running_loop() is None:
         return
-    frame = sys._getframe(1)
+    frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]  # there is no other way
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGES):
         frame = frame.f_back
     site = (frame.f_code.co_filename, frame.f_lineno)
@@ -106,36 +110,161 @@ def warn_if_on_loop() -> None:
     _warned.add(site)
 
 
+# From a coroutine into a thread.
+
+
+def deliver(future: asyncio.Future[T], function: Callable[[], T]) -> None:
+    """Call a function in a thread that is not the loop's, and give a future of that loop what it returns or raises.
+
+    Nothing happens where nobody waits any more: the future was cancelled, or its loop is closed.
+
+    :param future: of any loop.
+    :param function: what to call.
+    """
+    result, error = _attempt(function)
+    with contextlib.suppress(RuntimeError):
+        future.get_loop().call_soon_threadsafe(_settle, future, result, error)
+
+
+def _attempt(function: Callable[[], T]) -> tuple[T | None, BaseException | None]:
+    # Apart from `deliver`: an error refers to the frames it came through, which must not refer to it.
+    try:
+        return function(), None
+    except BaseException as error:
+        return None, error
+
+
+def _settle(future: asyncio.Future[Any], result: object, error: BaseException | None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(result)
+    else:
+        future.set_exception(error)
+
+
+async def in_thread(function: Callable[[], T], *, name: str, cancelled: Callable[[], object] | None = None) -> T:
+    """Run a function that blocks in a thread of its own, always to its end.
+
+    For what opens and closes: a cancellation is raised when the function has ended, so that nothing is left half
+    open behind the caller's back. The function must end by itself in bounded time. It does not need the loop's
+    executor, which may be full or shut down.
+
+    :param function: what to call.
+    :param name: of the thread.
+    :param cancelled: called on a cancellation, to make the function end sooner.
+    :return: what the function returns.
+    """
+    future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+    threading.Thread(target=deliver, args=(future, function), name=name, daemon=True).start()
+    cancellation: asyncio.CancelledError | None = None
+    with anyio.CancelScope(shield=True):  # else a cancelled scope would cancel the wait below again and again
+        while not future.done():
+            try:
+                await asyncio.wait([future])
+            except asyncio.CancelledError as error:
+                cancellation = error
+                if cancelled is not None:
+                    cancelled()
+    if cancellation is not None:
+        future.exception()  # seen: the cancellation comes first
+        raise cancellation
+    return future.result()
+
+
+# From sync code to a coroutine that needs a loop.
+
+
+class _PrivateLoop:
+    """Run an event loop in a daemon thread."""
+
+    def __init__(self, depth: int) -> None:
+        self._depth = depth
+        self._stopping = False
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name=f"asyncstore sync calls {depth}", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        _mode.depth = self._depth + 1
+        while not self._stopping:
+            # A task that raises SystemExit stops the loop; those who wait for other tasks need it still.
+            with contextlib.suppress(KeyboardInterrupt, SystemExit):
+                self.loop.run_forever()
+
+    def stop(self, patience: float) -> None:
+        """Cancel what still runs, and give it so many seconds to end."""
+        with contextlib.suppress(RuntimeError):
+            asyncio.run_coroutine_threadsafe(self._end(patience), self.loop)
+        self._thread.join(2 * patience)
+        if not self._thread.is_alive():
+            self.loop.close()
+
+    async def _end(self, patience: float) -> None:
+        self._stopping = True
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=patience)
+        self.loop.call_soon(self.loop.stop)
+
+
 class _Portal:
-    """Own one event loop in a daemon thread, started at the first call and stopped at exit."""
+    """Own the private loops, started at the first call and stopped at exit.
+
+    One is enough for everybody, except for calls from that loop's own thread: a backend whose coroutine makes a
+    sync call of another such backend. They get the next one.
+    """
+
+    #: Seconds that what still runs gets at exit.
+    PATIENCE = 1.0
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._portal: BlockingPortal | None = None
-        self._context: AbstractContextManager[BlockingPortal] | None = None
+        self._loops: list[_PrivateLoop] = []
+        self._left_behind: list[_PrivateLoop] = []
 
-    def get(self) -> BlockingPortal:
+    def get(self) -> asyncio.AbstractEventLoop:
         with self._lock:
-            if self._portal is None:
-                self._context = start_blocking_portal("asyncio", name="asyncstore sync calls")
-                self._portal = self._context.__enter__()
-            return self._portal
+            while len(self._loops) <= _mode.depth:
+                self._loops.append(_PrivateLoop(len(self._loops)))
+            return self._loops[_mode.depth].loop
 
     def stop(self) -> None:
         with self._lock:
-            context, self._context, self._portal = self._context, None, None
-        if context is not None:
-            context.__exit__(None, None, None)
+            loops, self._loops = self._loops, []
+        for each in loops:
+            each.stop(self.PATIENCE)
 
     def forget(self) -> None:
-        # After a fork the thread exists in the parent only.
-        self.__init__()  # type: ignore[misc]
+        # After a fork the threads exist in the parent only, while the selectors are shared with it: closing the
+        # loops here would break the parent's. So they are kept, and never closed.
+        self._left_behind += self._loops
+        self._loops = []
+        self._lock = threading.Lock()
+        _mode.depth = 0
 
 
 _portal = _Portal()
 atexit.register(_portal.stop)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_portal.forget)
+
+
+async def _outcome(function: Callable[..., Awaitable[T]], args: tuple[object, ...]) -> Callable[[], T]:
+    try:
+        result = await function(*args)
+    except (KeyboardInterrupt, SystemExit) as error:  # meant for the caller; they would stop the loop
+        return _raiser(error)
+    return lambda: result
+
+
+def _raiser(error: BaseException) -> Callable[[], Any]:
+    def throw() -> Any:
+        raise error
+
+    return throw
 
 
 def run_on_portal(function: Callable[..., Awaitable[T]], *args: object, lock_timeout: float) -> T:
@@ -150,14 +279,16 @@ def run_on_portal(function: Callable[..., Awaitable[T]], *args: object, lock_tim
     """
     warn_if_on_loop()
     on_loop = _get_running_loop() is not None
-    future = _portal.get().start_task_soon(function, *args)
+    future = asyncio.run_coroutine_threadsafe(_outcome(function, args), _portal.get())
     try:
-        return future.result(lock_timeout if on_loop else None)
-    except FutureTimeoutError:
-        if future.done():  # raised by the coroutine itself
-            raise
-        future.cancel()
+        try:
+            return future.result(lock_timeout if on_loop else None)()
+        except FutureTimeoutError:
+            if future.done():  # just now, or with an error of this kind
+                return future.result()()
         raise StoreBusyError(
             f"the call did not end within {lock_timeout:g} s; the blocked event loop may hold what it waits for. "
             "Await the async twin instead"
-        ) from None
+        )
+    finally:
+        future.cancel()  # where it is not done: the time is over, or the wait was interrupted

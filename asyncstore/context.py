@@ -76,10 +76,14 @@ class TaskContext:
         raise KeyError(f"a task context has 'task_state' and 'asset_state', not {name!r}")
 
     async def __aenter__(self) -> Self:
-        declared: list[tuple[Asset, AssetScope]] = [
-            (asset, await self._core.resolve_anew(asset)) for asset in self._assets
-        ]
-        self._asset_state = AssetStoreAccessors(self._core, declared, closed=True, updated_by=self._updated_by)
+        # An asset declared twice, by its name and by its URI, is one asset.
+        declared: dict[int | str | None, tuple[Asset, AssetScope]] = {}
+        for asset in self._assets:
+            scope = await self._core.resolve_anew(asset)
+            declared[scope.name if scope.asset_id is None else scope.asset_id] = asset, scope
+        self._asset_state = AssetStoreAccessors(
+            self._core, list(declared.values()), closed=True, updated_by=self._updated_by
+        )
         return self
 
     async def __aexit__(

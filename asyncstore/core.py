@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
 from .abc import BaseStoreBackend, Capability, poll
+from .backends import carried
 from .backends.in_place import InPlaceBackend
 from .blocking import inline
 from .changes import Commit, CommitResult
-from .clock import Clock, to_microseconds
+from .clock import Clock, from_microseconds, to_microseconds
+from .errors import ConfigurationError
+from .records import StoredEntry
 from .scopes import Asset, AssetScope, Scope, TaskScope
 from .values import check_size, decode, encode
 
@@ -29,6 +33,7 @@ class Core:
     :param clock: tells when values expire.
     :param max_value_bytes: the largest value as JSON; 0 for no limit.
     :param default_retention: of task state; None for never.
+    :raises ConfigurationError: the backend declares capabilities that do not go together.
     """
 
     def __init__(
@@ -45,6 +50,12 @@ class Core:
         self._max_value_bytes = max_value_bytes
         self._in_place = isinstance(backend, InPlaceBackend)
         self._expires = Capability.EXPIRY in backend.capabilities
+        if self.can(Capability.COMMIT) and not self._expires:
+            raise ConfigurationError(
+                f"{type(backend).__name__} declares Capability.COMMIT without Capability.EXPIRY: an `if_version` is "
+                "decided by the backend, which must know what has expired"
+            )
+        self._carries = type(backend).aregister_asset is BaseStoreBackend.aregister_asset
         self._assets: dict[tuple[str | None, str | None], AssetScope] = {}
 
     def can(self, capability: Capability) -> bool:
@@ -68,20 +79,38 @@ class Core:
 
     async def get(self, scope: Scope, key: str) -> str | None:
         """Read the text of one key, None where it is absent or expired."""
+        text = await self._read(scope, key)
+        return text if self._expires or text is None else self._unpack(text)[0]
+
+    async def _read(self, scope: Scope, key: str) -> str | None:
         if self._in_place or not inline():
-            text = await self.backend.aget(scope, key)
-        else:
-            text = self.backend.get(scope, key)
-        return text if self._expires or text is None else self._unpack(text)
+            return await self.backend.aget(scope, key)
+        return self.backend.get(scope, key)
+
+    async def get_entry(self, scope: Scope, key: str) -> StoredEntry | None:
+        """Read one key with its version and times, None where it is absent or expired."""
+        entry = await self.call(lambda: self.backend.aget_entry(scope, key))
+        if self._expires or entry is None:
+            return entry
+        text, expires_at = self._unpack(entry.text)
+        return None if text is None else replace(entry, text=text, expires_at=expires_at)
 
     async def get_many(self, scope: Scope, keys: list[str]) -> dict[str, str]:
         """Read the texts of several keys; those that are absent or expired are left out."""
         if self.can(Capability.MANY):
             found = await self.call(lambda: self.backend.aget_many(scope, keys))
-            pairs = [(key, text if self._expires else self._unpack(text)) for key, text in found.items()]
+            pairs = [(key, text if self._expires else self._unpack(text)[0]) for key, text in found.items()]
         else:
             pairs = [(key, await self.get(scope, key)) for key in keys]
         return {key: text for key, text in pairs if text is not None}
+
+    async def list_keys(self, scope: Scope, prefix: str) -> list[str]:
+        """List the keys that begin with a prefix, in the order of their code points."""
+        keys = await self.call(lambda: self.backend.alist_keys(scope, prefix))
+        if self._expires or not keys or not isinstance(scope, TaskScope):
+            return keys
+        found = await self.get_many(scope, keys)  # the backend does not know which have expired
+        return [key for key in keys if key in found]
 
     async def commit(self, commit: Commit) -> CommitResult:
         """Make changes and record events in one transaction."""
@@ -89,8 +118,9 @@ class Core:
 
     async def set(self, scope: Scope, key: str, text: str, expires_at: datetime | None) -> None:
         """Write one key of a backend that cannot commit."""
-        if not self._expires:
-            text = _pack(scope, text, expires_at)
+        await self._write(scope, key, text if self._expires else _pack(scope, text, expires_at), expires_at)
+
+    async def _write(self, scope: Scope, key: str, text: str, expires_at: datetime | None = None) -> None:
         if inline():
             self.backend.set(scope, key, text, expires_at=expires_at)
         else:
@@ -112,20 +142,22 @@ class Core:
 
     def watch(self, scope: Scope, key: str) -> AsyncIterator[str | None]:
         """Follow one key."""
-        if self.can(Capability.WATCHING):
+        if self._expires and self.can(Capability.WATCHING):
             return self.backend.awatch(scope, key)
         return poll(lambda: self.get(scope, key), self.backend.watch_interval)
 
-    def _unpack(self, text: str) -> str | None:
+    def _unpack(self, text: str) -> tuple[str | None, datetime | None]:
+        # The text, None where it has expired; and until when it is kept.
         if _EXPIRES not in text:
-            return text
+            return text, None
         kept = decode(text)
         if not isinstance(kept, dict) or kept.keys() != {_EXPIRES, "value"}:
-            return text
+            return text, None
         expiry = kept[_EXPIRES]
-        if isinstance(expiry, int) and expiry <= self.clock.microseconds():
-            return None
-        return encode(kept["value"])
+        if not isinstance(expiry, int):
+            return encode(kept["value"]), None
+        fresh = expiry > self.clock.microseconds()
+        return encode(kept["value"]) if fresh else None, from_microseconds(expiry)
 
     async def resolve(self, asset: Asset) -> AssetScope:
         """Give the canonical scope of an asset; registers it the first time."""
@@ -134,18 +166,24 @@ class Core:
 
     async def resolve_anew(self, asset: Asset) -> AssetScope:
         """Give the canonical scope of an asset that may have been deleted since it was resolved."""
-        scope = await self.call(lambda: self.backend.aregister_asset(asset))
+        if self._carries:
+            scope = await carried.register(self._read, self._write, asset, self.clock.microseconds())
+        else:
+            scope = await self.call(lambda: self.backend.aregister_asset(asset))
         self._assets[asset.explicit_name, asset.explicit_uri] = scope
         return scope
 
-    def forget(self, scope: AssetScope) -> None:
-        """Resolve anew what was resolved to this scope."""
-        self._assets = {place: kept for place, kept in self._assets.items() if kept != scope}
+    async def locate(self, scope: AssetScope) -> AssetScope:
+        """Give the canonical scope of a registered asset, where the backend does not find it by itself.
+
+        :raises AssetNotFoundError: nothing is registered there.
+        """
+        return await carried.locate(self._read, scope) if self._carries else scope
 
 
 def _pack(scope: Scope, text: str, expires_at: datetime | None) -> str:
     # Only task state expires. What could be taken for a packed value is packed as well.
-    if not isinstance(scope, TaskScope) or (expires_at is None and _EXPIRES not in text):
+    if _EXPIRES not in text and (expires_at is None or not isinstance(scope, TaskScope)):
         return text
     expiry = "null" if expires_at is None else to_microseconds(expires_at)
     return f'{{"{_EXPIRES}":{expiry},"value":{text}}}'

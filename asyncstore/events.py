@@ -60,8 +60,7 @@ class EventLog:
         try:
             return await read(scope)
         except AssetNotFoundError:  # deleted since it was resolved: declared again, it is a new asset
-            self._core.forget(scope)
-            return await read(await self._core.resolve(self._asset))
+            return await read(await self._core.resolve_anew(self._asset))
 
     async def __aiter__(self) -> AsyncIterator[Event]:
         after = self._after

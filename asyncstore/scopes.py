@@ -105,11 +105,11 @@ class AssetScope:
     Give `asset_id` where the metastore is at hand, else `name` or `uri`. The id decides where it is given,
     then the name; a URI given beside a name must be that asset's.
 
-    :param asset_id: the integer of the metastore.
+    :param asset_id: the positive integer of the metastore.
     :param name: the registered name.
     :param uri: the registered URI.
     :raises TypeError: a part is of another type.
-    :raises ValueError: nothing is given, or a part cannot be a name.
+    :raises ValueError: nothing is given, or a part cannot be an id or a name.
     """
 
     asset_id: int | None = None
@@ -121,6 +121,8 @@ class AssetScope:
             raise ValueError("an AssetScope needs an asset_id, a name or a uri")
         if self.asset_id is not None and type(self.asset_id) is not int:
             raise TypeError(f"asset_id must be an int, not {type(self.asset_id).__name__}")
+        if self.asset_id is not None and not 0 < self.asset_id < 2**63:
+            raise ValueError(f"asset_id must be a positive 64-bit integer, not {self.asset_id}")
         if self.name is not None:
             check_text(self.name, "asset name", MAX_ASSET_BYTES)
         if self.uri is not None:

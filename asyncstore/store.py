@@ -10,10 +10,12 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self, final
 
+import anyio
+
 from .abc import BaseStoreBackend, Capability
 from .accessors import AssetStoreAccessors, TaskStoreAccessor
 from .backends.choice import choose
-from .blocking import drive, inline
+from .blocking import drive, in_thread, inline, outside
 from .clock import Clock, SystemClock
 from .context import TaskContext
 from .core import Core
@@ -25,6 +27,9 @@ from .settings import Settings, load_settings
 from .watchers import ClaimedWatcher, claim
 
 __all__ = ["Store", "connect"]
+
+#: Seconds that a backend gets to close where its store was cancelled.
+_CLOSE_SECONDS = 10.0
 
 
 def connect(
@@ -64,6 +69,7 @@ class Store:
         self._clock = clock or SystemClock()
         self._core: Core | None = None
         self._owned: BaseStoreBackend | None = None
+        self._opening = False
 
     def __repr__(self) -> str:
         return f"<Store on {self._core.backend!r}>" if self._core else "<Store, closed>"
@@ -87,32 +93,36 @@ class Store:
         return settings, choose(settings, self._clock), True
 
     async def _open(self) -> Self:
-        if self._core is not None:
+        if self._core is not None or self._opening:
             raise StoreError("the store is open already; enter it once, or connect anew")
-        settings, backend, owned = self._configure() if inline() else await asyncio.to_thread(self._configure)
-        days = settings.state_store.default_retention_days
-        core = Core(
-            backend,
-            clock=self._clock,
-            max_value_bytes=settings.state_store.max_value_storage_bytes,
-            default_retention=timedelta(days=days) if days else None,
-        )
-        self._settings = settings
-        if owned:
-            self._owned = backend
-            try:
-                await core.call(backend.aopen)
-            except BaseException:
-                await core.call(backend.aclose)
-                raise
-        self._core = core
+        self._opening = True
+        try:
+            if inline():
+                settings, backend, owned = self._configure()
+            else:
+                settings, backend, owned = await in_thread(self._configure, name="asyncstore connect")
+            core = Core(
+                backend,
+                clock=self._clock,
+                max_value_bytes=settings.state_store.max_value_storage_bytes,
+                default_retention=_default_retention(settings.state_store.default_retention_days),
+            )
+            if owned:
+                try:
+                    await core.call(backend.aopen)
+                except BaseException:
+                    await _let_go(core, backend)
+                    raise
+        finally:
+            self._opening = False
+        self._settings, self._core, self._owned = settings, core, backend if owned else None
         return self
 
     async def _close(self) -> None:
         core, self._core = self._core, None
         owned, self._owned = self._owned, None
         if core is not None and owned is not None:
-            await core.call(owned.aclose)
+            await _let_go(core, owned)
 
     async def __aenter__(self) -> Self:
         if _get_running_loop() is None:
@@ -330,6 +340,20 @@ class Store:
         return drive(self.alist_watchers())
 
 
+async def _let_go(core: Core, backend: BaseStoreBackend) -> None:
+    try:
+        await core.call(backend.aclose)
+    except asyncio.CancelledError:
+        # A cancelled scope of anyio cancels every await in it. To close is harmless when repeated.
+        with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
+            await core.call(backend.aclose)
+        raise
+
+
+def _default_retention(days: float) -> timedelta | None:
+    return max(timedelta(days=days), timedelta.resolution) if days else None
+
+
 def _scope(asset: Asset | AssetScope) -> AssetScope:
     if isinstance(asset, AssetScope):
         return asset
@@ -347,6 +371,9 @@ def _own_cleanup(backend: BaseStoreBackend) -> Callable[[Core], Any] | None:
         return None
 
     async def run(core: Core) -> Any:
-        return sync() if inline() else await asyncio.to_thread(sync)
+        if not inline():
+            return await asyncio.to_thread(sync)
+        with outside():
+            return sync()
 
     return run

@@ -7,10 +7,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from datetime import date, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from fractions import Fraction
+from pathlib import PurePath
 from typing import cast
+from uuid import UUID
 
-from .errors import ValueTooLargeError
+from .errors import StoreCorruptError, ValueTooLargeError
 
 __all__ = ["MAX_NESTING", "JsonValue", "check_size", "decode", "encode"]
 
@@ -22,25 +28,38 @@ MAX_NESTING = 200
 
 _dump: Callable[[object], str] = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
-_INSTEAD = {
-    "datetime": "value.isoformat()",
-    "date": "value.isoformat()",
-    "time": "value.isoformat()",
-    "timedelta": "value.total_seconds()",
-    "bytes": "base64.b64encode(value).decode()",
-    "bytearray": "base64.b64encode(value).decode()",
-    "memoryview": "base64.b64encode(value).decode()",
-    "set": "sorted(value)",
-    "frozenset": "sorted(value)",
-    "Decimal": "str(value)",
-    "UUID": "str(value)",
-    "Fraction": "str(value)",
-    "PosixPath": "str(value)",
-    "WindowsPath": "str(value)",
-    "complex": "[value.real, value.imag]",
-    "generator": "list(value)",
-    "range": "list(value)",
+#: What to store instead of what JSON cannot hold, by its type or the nearest one above it.
+_INSTEAD: dict[type, str] = {
+    date: "value.isoformat()",  # of a datetime too
+    time: "value.isoformat()",
+    timedelta: "value.total_seconds()",
+    bytes: "base64.b64encode(value).decode()",
+    bytearray: "base64.b64encode(value).decode()",
+    memoryview: "base64.b64encode(value).decode()",
+    set: "sorted(value)",
+    frozenset: "sorted(value)",
+    complex: "[value.real, value.imag]",
+    Decimal: "str(value)",
+    UUID: "str(value)",
+    Fraction: "str(value)",
+    PurePath: "str(value)",
+    Enum: "value.value",
+    Mapping: "dict(value)",
+    Iterable: "list(value)",
 }
+#: What to store instead of other types, by a method or attribute that they have.
+_INSTEAD_BY_ATTRIBUTE = {
+    "model_dump": "value.model_dump(mode='json')",
+    "tolist": "value.tolist()",
+    "__dataclass_fields__": "dataclasses.asdict(value)",
+}
+
+
+def _instead(value: object) -> str:
+    for name, instead in _INSTEAD_BY_ATTRIBUTE.items():
+        if hasattr(value, name):
+            return instead
+    return next((instead for kind, instead in _INSTEAD.items() if isinstance(value, kind)), "a dict, list or string")
 
 
 def encode(value: object) -> str:
@@ -109,11 +128,7 @@ def _walk(value: object, path: str, depth: int) -> None:
             if item is not None and type(item) is not str and type(item) is not int:
                 _walk(item, f"{path}[{index}]" if depth < 8 else path, depth + 1)
     else:
-        name = type(value).__name__
-        instead = _INSTEAD.get(name)
-        if instead is None:
-            instead = "value.model_dump(mode='json')" if hasattr(value, "model_dump") else "a dict, list or string"
-        raise TypeError(f"{path} is a {name}, which JSON cannot hold; store {instead} instead")
+        raise TypeError(f"{path} is a {type(value).__name__}, which JSON cannot hold; store {_instead(value)} instead")
 
 
 def check_size(text: str, limit: int, key: str) -> None:
@@ -139,5 +154,11 @@ def decode(text: str) -> JsonValue:
     """Read a value from its JSON text.
 
     :param text: what `encode` gave.
+    :raises StoreCorruptError: it is no JSON: something else wrote it.
     """
-    return cast("JsonValue", json.loads(text))
+    try:
+        return cast("JsonValue", json.loads(text))
+    except (ValueError, RecursionError) as error:
+        raise StoreCorruptError(
+            f"what is stored is no JSON text that asyncstore wrote ({error}); write the key anew, or delete it"
+        ) from error

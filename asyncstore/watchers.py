@@ -60,10 +60,10 @@ class ClaimedWatcher:
                 puts.append(Put(scope, name, self._core.encode(name, value)))
         return Commit(tuple(puts), (NewEvent(text, key),), self.lease, self.updated_by)
 
-    def _by_asset(self, checkpoint: object) -> list[tuple[Asset, Mapping[str, Any]]]:
+    def _by_asset(self, checkpoint: Mapping[Any, Any] | None) -> list[tuple[Asset, Mapping[str, Any]]]:
         if checkpoint is None:
             return []
-        if not isinstance(checkpoint, Mapping):
+        if not isinstance(checkpoint, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"checkpoint must map keys to values, not be a {type(checkpoint).__name__}")
         if not any(isinstance(key, Asset) for key in checkpoint):
             return [(self._asset, checkpoint)]

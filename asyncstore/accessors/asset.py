@@ -26,6 +26,7 @@ class AssetStoreAccessor(StateAccessor):
 
     :param core: the store's core.
     :param target: an `Asset`, which is registered at the first operation, or an `AssetScope`, which must be known.
+    :param canonical: the scope is one that the backend gave, and needs no look-up.
     :param updated_by: who writes, kept beside each value.
     :param lease: the claim that every write stands on.
     """
@@ -35,14 +36,13 @@ class AssetStoreAccessor(StateAccessor):
         core: Core,
         target: Asset | AssetScope,
         *,
+        canonical: bool = False,
         updated_by: str | None = None,
         lease: Lease | None = None,
     ) -> None:
         super().__init__(core, updated_by=updated_by, lease=lease)
         self._target = target
-        self._resolved: AssetScope | None = target if isinstance(target, AssetScope) else None
-        # The scope may come from an earlier resolution, of an asset that another process deleted since.
-        self._may_be_stale = False
+        self._resolved: AssetScope | None = target if canonical and isinstance(target, AssetScope) else None
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._target}>"
@@ -50,18 +50,16 @@ class AssetStoreAccessor(StateAccessor):
     async def _scope(self) -> Scope:
         scope = self._resolved
         if scope is None:
-            assert isinstance(self._target, Asset)  # noqa: S101 - a scope needs no resolution
-            scope = self._resolved = await self._core.resolve(self._target)
-            self._may_be_stale = True
+            target = self._target
+            found = self._core.resolve(target) if isinstance(target, Asset) else self._core.locate(target)
+            scope = self._resolved = await found
         return scope
 
     async def _again(self, error: AssetNotFoundError) -> Scope:
-        if not self._may_be_stale or self._resolved is None or self._lease is not None:
+        # Somebody deleted the asset since it was resolved: declared again, it is a new one.
+        if not isinstance(self._target, Asset) or self._lease is not None:
             raise error
-        self._core.forget(self._resolved)
-        self._resolved = None
-        scope = await self._scope()
-        self._may_be_stale = False
+        scope = self._resolved = await self._core.resolve_anew(self._target)
         return scope
 
     async def aset(self, key: str, value: Any, *, if_version: int | None = None) -> None:

@@ -39,7 +39,7 @@ class AssetStoreAccessors(AssetStoreAccessor):
         self._declared = {scope: asset for asset, scope in declared}
         self._closed = closed
         only = next(iter(self._declared)) if len(self._declared) == 1 else AssetScope(name="(subscript first)")
-        super().__init__(core, only, updated_by=updated_by, lease=lease)
+        super().__init__(core, only, canonical=True, updated_by=updated_by, lease=lease)
 
     def __repr__(self) -> str:
         names = ", ".join(asset.name for asset in self._declared.values())
@@ -63,16 +63,17 @@ class AssetStoreAccessors(AssetStoreAccessor):
         """
         if not isinstance(asset, Asset | AssetScope):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"asset_state is subscripted by an Asset, not by a {type(asset).__name__}: {asset!r}")
-        target: Asset | AssetScope = asset
-        for scope, declared in self._declared.items():
-            if _means(asset, declared, scope):
-                target = scope
-                break
-        else:
-            if self._closed:
-                names = ", ".join(repr(each.name) for each in self._declared.values()) or "none"
-                raise KeyError(f"{asset} is no inlet or outlet of this task; declare it (declared: {names})")
-        return AssetStoreAccessor(self._core, target, updated_by=self._updated_by, lease=self._lease)
+        declared = next((scope for scope, each in self._declared.items() if _means(asset, each, scope)), None)
+        if declared is None and self._closed:
+            names = ", ".join(repr(each.name) for each in self._declared.values()) or "none"
+            raise KeyError(f"{asset} is no inlet or outlet of this task; declare it (declared: {names})")
+        return AssetStoreAccessor(
+            self._core,
+            declared or asset,
+            canonical=declared is not None,
+            updated_by=self._updated_by,
+            lease=self._lease,
+        )
 
 
 def _means(asked: Asset | AssetScope, declared: Asset, scope: AssetScope) -> bool:

@@ -82,7 +82,7 @@ class StateAccessor(ABC):
         :raises UnsupportedOperationError: the backend keeps no versions.
         """
         check_key(key)
-        kept = await self._at(lambda scope: self._core.call(lambda: self._core.backend.aget_entry(scope, key)))
+        kept = await self._at(lambda scope: self._core.get_entry(scope, key))
         return None if kept is None else _entry(kept)
 
     def get_entry(self, key: str) -> Entry | None:
@@ -103,7 +103,7 @@ class StateAccessor(ABC):
         if not wanted:
             return {}
         texts = await self._at(lambda scope: self._core.get_many(scope, wanted))
-        return {key: decode(text) for key, text in texts.items()}
+        return {key: decode(texts[key]) for key in wanted if key in texts}
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """Do what `aget_many` does, from sync code."""
@@ -117,7 +117,7 @@ class StateAccessor(ABC):
         """
         if prefix != "":
             check_text(prefix, "prefix", 512)
-        return await self._at(lambda scope: self._core.call(lambda: self._core.backend.alist_keys(scope, prefix)))
+        return await self._at(lambda scope: self._core.list_keys(scope, prefix))
 
     def keys(self, prefix: str = "") -> list[str]:
         """Do what `akeys` does, from sync code."""
@@ -132,15 +132,22 @@ class StateAccessor(ABC):
         :param key: the key.
         """
         check_key(key)
-        scope = await self._scope()
-        texts = self._core.watch(scope, key)
+        texts, text = await self._at(lambda scope: self._follow(scope, key))
         try:
+            yield None if text is None else decode(text)
             async for text in texts:
                 yield None if text is None else decode(text)
         finally:
-            close = getattr(texts, "aclose", None)
-            if close is not None:
-                await close()
+            await _close(texts)
+
+    async def _follow(self, scope: Scope, key: str) -> tuple[AsyncIterator[str | None], str | None]:
+        # The first read is part of it, so that an asset that was deleted meanwhile is found out here.
+        texts = self._core.watch(scope, key)
+        try:
+            return texts, await anext(texts)
+        except BaseException:
+            await _close(texts)
+            raise
 
     # Writes.
 
@@ -176,6 +183,8 @@ class StateAccessor(ABC):
         await self._at(lambda scope: self._core.set(scope, key, text, expires_at))
 
     async def _set_many(self, values: Mapping[str, object], expires_at: datetime | None) -> None:
+        if not isinstance(values, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"mapping must map keys to values, not be a {type(values).__name__}")
         for key in values:
             check_key(key)
         texts = {key: self._core.encode(key, value) for key, value in values.items()}
@@ -243,6 +252,12 @@ def _order(value: object, what: str) -> str:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return "number"
     raise TypeError(f"{what} is {value!r}; a watermark is a number, or a string compared by code points")
+
+
+async def _close(texts: AsyncIterator[str | None]) -> None:
+    close = getattr(texts, "aclose", None)
+    if close is not None:
+        await close()
 
 
 def _entry(kept: StoredEntry) -> Entry:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 from ..abc import BaseStoreBackend
 from ..clock import Clock
@@ -52,9 +53,9 @@ def _load(path: str) -> type[BaseStoreBackend]:
 
 
 def _make(path: str, kind: type[BaseStoreBackend], clock: Clock) -> BaseStoreBackend:
-    takes_clock = "clock" in inspect.signature(kind).parameters
+    make = cast("Callable[..., BaseStoreBackend]", kind)
     try:
-        return kind(clock=clock) if takes_clock else kind()  # type: ignore[call-arg]
+        return make(clock=clock) if "clock" in inspect.signature(kind).parameters else make()
     except ConfigurationError:
         raise
     except Exception as error:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from itertools import chain
 
-from ..changes import Clear, Commit
+from ..changes import Change, Clear, Commit
 from ..clock import Clock, to_microseconds
 from ..records import StoredEntry
+from ..scopes import AssetScope, Scope, TaskScope
 
 __all__ = ["WatchHub"]
 
@@ -19,17 +21,36 @@ INTERVAL = 0.1
 
 
 class _Waiter:
-    __slots__ = ("event", "expires_at", "key", "loop")
+    __slots__ = ("event", "expires_at", "key", "loop", "scope")
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, key: str, scope: Scope | None) -> None:
         self.key = key
+        self.scope = scope
         self.loop = asyncio.get_running_loop()
         self.event = asyncio.Event()
         self.expires_at: int | None = None
 
-    def wake(self) -> None:
-        with contextlib.suppress(RuntimeError):  # its loop is closed, and so nobody waits
-            self.loop.call_soon_threadsafe(self.event.set)
+    def concerns(self, change: Change) -> bool:
+        """Tell whether a change may be one of this key; in doubt it may."""
+        mine, other = self.scope, change.scope
+        if isinstance(mine, TaskScope) and isinstance(other, TaskScope):
+            if isinstance(change, Clear) and change.all_map_indices:
+                return (mine.dag_id, mine.run_id, mine.task_id) == (other.dag_id, other.run_id, other.task_id)
+            return mine == other
+        if isinstance(mine, AssetScope) and isinstance(other, AssetScope):
+            # One may go by its name, the other by its id.
+            return mine.asset_id is None or other.asset_id is None or mine.asset_id == other.asset_id
+        return mine is None
+
+
+class _Poller:
+    """Hold who waits on one event loop, and the task that looks for them."""
+
+    __slots__ = ("task", "waiters")
+
+    def __init__(self, task: asyncio.Task[None]) -> None:
+        self.task = task
+        self.waiters: set[_Waiter] = set()
 
 
 class WatchHub:
@@ -43,68 +64,91 @@ class WatchHub:
         self._clock = clock
         self._foreign = foreign
         self._lock = threading.Lock()
-        self._waiters: set[_Waiter] = set()
-        self._pollers: dict[asyncio.AbstractEventLoop, asyncio.Task[None]] = {}
+        self._by_key: dict[str, set[_Waiter]] = {}
+        self._pollers: dict[asyncio.AbstractEventLoop, _Poller] = {}
 
     def committed(self, commit: Commit) -> None:
         """Wake those who watch a key of a commit; from any thread, after it is visible."""
-        if not self._waiters:
+        if not self._by_key:
             return
-        keys = {change.key for change in commit.changes if not isinstance(change, Clear)}
-        everything = any(isinstance(change, Clear) for change in commit.changes)
-        self._wake(None if everything else keys)
+        with self._lock:
+            waiters = {
+                waiter
+                for change in commit.changes
+                for waiter in (self._everybody() if isinstance(change, Clear) else self._by_key.get(change.key, ()))
+                if waiter.concerns(change)
+            }
+        self._wake(waiters)
 
     def changed(self) -> None:
         """Wake everybody; from any thread."""
-        self._wake(None)
-
-    def _wake(self, keys: set[str] | None) -> None:
         with self._lock:
-            waiters = [waiter for waiter in self._waiters if keys is None or waiter.key in keys]
-        for waiter in waiters:
-            waiter.wake()
+            waiters = set(self._everybody())
+        self._wake(waiters)
 
-    async def follow(self, key: str, read: Callable[[], Awaitable[StoredEntry | None]]) -> AsyncIterator[str | None]:
+    def _everybody(self) -> Iterator[_Waiter]:
+        return chain.from_iterable(self._by_key.values())
+
+    def _wake(self, waiters: set[_Waiter]) -> None:
+        for waiter in waiters:
+            try:
+                waiter.loop.call_soon_threadsafe(waiter.event.set)
+            except RuntimeError:  # its loop is closed, and so nobody waits
+                self._remove(waiter)
+
+    async def follow(
+        self, key: str, read: Callable[[], Awaitable[StoredEntry | None]], *, scope: Scope | None = None
+    ) -> AsyncIterator[str | None]:
         """Yield the text now, and after every change that the reader keeps up with; never miss the last one.
 
         :param key: the key.
         :param read: reads it.
+        :param scope: what it belongs to, so that commits to other scopes wake nobody here; None where all may matter.
         """
-        waiter = _Waiter(key)
+        waiter = _Waiter(key, scope)
         self._add(waiter)
         try:
             last = -1
             while True:
-                # Cleared before the read: a change after the read wakes the next round.
+                # Cleared before the read: a change after the read ends the wait below.
                 waiter.event.clear()
                 entry = await read()
+                expiry = None if entry is None else entry.expires_at
+                waiter.expires_at = None if expiry is None else to_microseconds(expiry)
                 version = 0 if entry is None else entry.version
                 if version != last:
                     last = version
                     yield None if entry is None else entry.text
-                    continue
-                expiry = None if entry is None else entry.expires_at
-                waiter.expires_at = None if expiry is None else to_microseconds(expiry)
                 await waiter.event.wait()
         finally:
             self._remove(waiter)
 
     def _add(self, waiter: _Waiter) -> None:
         with self._lock:
-            self._waiters.add(waiter)
             poller = self._pollers.get(waiter.loop)
-            if poller is None or poller.done():
+            if poller is None or poller.task.done():
                 task = waiter.loop.create_task(self._poll(waiter.loop), name="asyncstore watch poller")
-                self._pollers[waiter.loop] = task
+                new = self._pollers[waiter.loop] = _Poller(task)
+                if poller is not None:
+                    new.waiters = poller.waiters
+                poller = new
+            poller.waiters.add(waiter)
+            self._by_key.setdefault(waiter.key, set()).add(waiter)
 
     def _remove(self, waiter: _Waiter) -> None:
         with self._lock:
-            self._waiters.discard(waiter)
-            if not any(each.loop is waiter.loop for each in self._waiters):
-                poller = self._pollers.pop(waiter.loop, None)
-                if poller is not None:
-                    with contextlib.suppress(RuntimeError):
-                        poller.cancel()
+            same = self._by_key.get(waiter.key, set())
+            same.discard(waiter)
+            if not same:
+                self._by_key.pop(waiter.key, None)
+            poller = self._pollers.get(waiter.loop)
+            if poller is None:
+                return
+            poller.waiters.discard(waiter)
+            if not poller.waiters:
+                del self._pollers[waiter.loop]
+                with contextlib.suppress(RuntimeError):
+                    poller.task.cancel()
 
     async def _poll(self, loop: asyncio.AbstractEventLoop) -> None:
         seen = None
@@ -116,7 +160,8 @@ class WatchHub:
                 current, seen = None, -1
             now = self._clock.microseconds()
             with self._lock:
-                waiters = [waiter for waiter in self._waiters if waiter.loop is loop]
+                poller = self._pollers.get(loop)
+                waiters = [] if poller is None else list(poller.waiters)
             for waiter in waiters:
                 if current != seen or (waiter.expires_at is not None and waiter.expires_at <= now):
                     waiter.event.set()

@@ -6,9 +6,10 @@ import inspect
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from asyncstore import Asset, Event, ManualClock, TaskScope, connect
 from asyncstore.cli import main
 
 ROOT = Path(__file__).parents[2]
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 URL = "sqlite+aiosqlite:///asyncstore.db"
 # Warnings are errors here too; click's runner gives stderr apart by itself since 8.2.
 PROGRAM = [sys.executable, "-W", "error", "-m", "asyncstore.cli"]
@@ -42,10 +44,19 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT), **more}
 
 
-def start(*args: str, **options: Any) -> subprocess.Popen[bytes]:
+@contextmanager
+def start(*args: str, **options: Any) -> Generator[subprocess.Popen[bytes]]:
+    """Run the program; kill it if the test ends before it."""
     env: dict[str, str] = options.pop("env", {})
-    options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-    return subprocess.Popen([*PROGRAM, *args], env=environment(**env), **options)
+    streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    command = [*PROGRAM, *args]
+    process: subprocess.Popen[bytes] = subprocess.Popen(command, env=environment(**env), **{**streams, **options})
+    with process:
+        try:
+            yield process
+        except BaseException:
+            process.kill()
+            raise
 
 
 def spawn(*args: str, **options: Any) -> Done:
@@ -56,7 +67,7 @@ def spawn(*args: str, **options: Any) -> Done:
 
 def expire(scope: TaskScope, *keys: str) -> None:
     """Leave keys of a task in the database that expired in 2020."""
-    with connect(URL, clock=ManualClock()) as store:
+    with connect(URL, clock=ManualClock(LONG_AGO)) as store:
         store.task_state(scope).set_many(dict.fromkeys(keys, 1), retention=timedelta(seconds=1))
 
 
@@ -67,7 +78,7 @@ def keep(scope: TaskScope, *keys: str) -> None:
 
 def kept(scope: TaskScope) -> list[str]:
     """List the keys of a task, expired ones that are still in the database among them."""
-    with connect(URL, clock=ManualClock()) as store:
+    with connect(URL, clock=ManualClock(LONG_AGO)) as store:
         return store.task_state(scope).keys()
 
 

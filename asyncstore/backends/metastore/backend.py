@@ -71,7 +71,7 @@ class MetastoreBackend(InPlaceBackend):
     ) -> None:
         self._clock = clock or SystemClock()
         self._database = SqliteDatabase(Target.parse(url), lock_timeout=lock_timeout, durability=durability)
-        self._hub = WatchHub(self._clock, self._database.foreign_commits)
+        self._hub = WatchHub(self._clock, self._database.foreign_commits if self._database.path else None)
         self.lock_timeout = lock_timeout
 
     def __repr__(self) -> str:
@@ -111,7 +111,7 @@ class MetastoreBackend(InPlaceBackend):
     async def aget(self, scope: Scope, key: str, *, session: Any = None) -> str | None:
         """Read one key: one statement, one hop to a thread."""
         _refuse(session)
-        return await self._database.read(operations.get, scope, key, self._clock.microseconds())
+        return await self._database.read(operations.get, scope, key, self._clock)
 
     async def aset(
         self, scope: Scope, key: str, value: str, *, expires_at: datetime | None = None, session: Any = None
@@ -132,28 +132,27 @@ class MetastoreBackend(InPlaceBackend):
 
     async def aget_entry(self, scope: Scope, key: str) -> StoredEntry | None:
         """Read one key with its version and times."""
-        return await self._database.read(operations.get_entry, scope, key, self._clock.microseconds())
+        return await self._database.read(operations.get_entry, scope, key, self._clock)
 
     async def aget_many(self, scope: Scope, keys: Sequence[str]) -> dict[str, str]:
         """Read several keys in one statement."""
-        return await self._database.read(operations.get_many, scope, keys, self._clock.microseconds())
+        return await self._database.read(operations.get_many, scope, keys, self._clock)
 
     async def alist_keys(
         self, scope: Scope, prefix: str = "", *, after: str | None = None, limit: int | None = None
     ) -> list[str]:
         """List keys in the order of their code points."""
-        now = self._clock.microseconds()
-        return await self._database.read(operations.list_keys, scope, prefix, after, limit, now)
+        return await self._database.read(operations.list_keys, scope, prefix, after, limit, self._clock)
 
     async def acommit(self, commit: Commit) -> CommitResult:
         """Make every change and record every event in one transaction."""
-        result = await self._database.write(operations.commit, commit, self._clock.microseconds())
-        self._hub.committed(commit)
-        return result
+        return await self._database.write(
+            operations.commit, commit, self._clock, then=lambda: self._hub.committed(commit)
+        )
 
     def awatch(self, scope: Scope, key: str) -> AsyncIterator[str | None]:
         """Follow one key; commits of other processes show within a tenth of a second."""
-        return self._hub.follow(key, lambda: self.aget_entry(scope, key))
+        return self._hub.follow(key, lambda: self.aget_entry(scope, key), scope=scope)
 
     # Assets.
 
@@ -161,7 +160,7 @@ class MetastoreBackend(InPlaceBackend):
         """Find or register an asset; one that is complete costs one read."""
         found = await self._database.read(assets.find_asset, asset)
         if found is None:
-            found = await self._database.write(assets.register_asset, asset, self._clock.microseconds())
+            found = await self._database.write(assets.register_asset, asset, self._clock)
         return found
 
     async def aget_asset(self, scope: AssetScope) -> AssetRecord:
@@ -170,18 +169,15 @@ class MetastoreBackend(InPlaceBackend):
 
     async def adeactivate_asset(self, scope: AssetScope) -> None:
         """Put an asset's state to rest."""
-        await self._database.write(assets.set_active, scope, False, self._clock.microseconds())
-        self._hub.changed()
+        await self._database.write(assets.set_active, scope, False, self._clock, then=self._hub.changed)
 
     async def aactivate_asset(self, scope: AssetScope) -> None:
         """Bring a deactivated asset back."""
-        await self._database.write(assets.set_active, scope, True, self._clock.microseconds())
-        self._hub.changed()
+        await self._database.write(assets.set_active, scope, True, self._clock, then=self._hub.changed)
 
     async def adelete_asset(self, scope: AssetScope) -> None:
         """Delete an asset with its state, watchers and events."""
-        await self._database.write(assets.delete_asset, scope)
-        self._hub.changed()
+        await self._database.write(assets.delete_asset, scope, then=self._hub.changed)
 
     async def asweep_assets(self, grace: timedelta, *, dry_run: bool = False) -> SweepReport:
         """Delete the state of assets that were deactivated longer ago than `grace`."""
@@ -200,13 +196,11 @@ class MetastoreBackend(InPlaceBackend):
         now = self._clock.microseconds()
         total = await self._database.read(cleanup.count_expired, now)
         done = await (self._list(now, total, on_batch) if dry_run else self._delete(now, total, batch_size, on_batch))
-        if done and not dry_run:
-            self._hub.changed()
         return CleanupReport(type(self).__name__, done, dry_run)
 
     async def _list(self, now: int, total: int, on_batch: OnBatch | None) -> int:
         done = 0
-        after: cleanup.Place = (0, 0, "")
+        after = cleanup.START
         while on_batch is not None:
             rows, after = await self._database.read(cleanup.list_expired, now, after, _PAGE)
             if not rows:
@@ -230,22 +224,19 @@ class MetastoreBackend(InPlaceBackend):
 
     async def adelete_run(self, dag_id: str, run_id: str) -> int:
         """Delete the state of every task of a run."""
-        deleted = await self._database.write(operations.delete_run, dag_id, run_id)
-        self._hub.changed()
-        return deleted
+        return await self._database.write(operations.delete_run, dag_id, run_id, then=self._hub.changed)
 
     # Watchers and events.
 
     async def aclaim_watcher(self, asset: AssetScope, name: str, *, owner: str) -> Lease:
         """Claim a watcher with a new fencing number."""
-        return await self._database.write(assets.claim_watcher, asset, name, owner, self._clock.microseconds())
+        return await self._database.write(assets.claim_watcher, asset, name, owner, self._clock)
 
     async def areport_watcher(
         self, lease: Lease, state: WatcherState, *, error: str | None = None, restarted: bool = False
     ) -> None:
         """Keep what a watcher is doing, while the lease holds."""
-        now = self._clock.microseconds()
-        await self._database.write(assets.report_watcher, lease, state, error, restarted, now)
+        await self._database.write(assets.report_watcher, lease, state, error, restarted, self._clock)
 
     async def alist_watchers(self) -> list[WatcherRecord]:
         """List every watcher by asset and name."""

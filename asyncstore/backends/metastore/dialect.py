@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Executable, Select, Table, bindparam, func, null, or_, select
+from sqlalchemy import Column, ColumnElement, Executable, Table, bindparam, func, null, or_, select
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.sqlite import Insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.sql.compiler import SQLCompiler
 
 __all__ = ["before", "claim", "in_json_array", "sql", "upsert"]
 
@@ -27,7 +28,7 @@ def before(column: ColumnElement[Any], parameter: str) -> ColumnElement[bool]:
     return or_(bound.is_(null()), column < bound)
 
 
-def upsert(table: Table, columns: Sequence[Column[Any]], rows: Select[Any], *, keys: int) -> Executable:
+def upsert(table: Table, columns: Sequence[Column[Any]], rows: Any, *, keys: int) -> Executable:
     """Insert the rows of a select, or overwrite.
 
     :param table: where to.
@@ -62,7 +63,8 @@ def sql(build: Callable[..., Executable], *arguments: Any, **options: Any) -> st
     :param arguments: its arguments.
     :param options: its keyword arguments.
     """
-    compiled = build(*arguments, **options).compile(dialect=_SQLITE)  # type: ignore[attr-defined]
+    statement: Any = build(*arguments, **options)
+    compiled: SQLCompiler = statement.compile(dialect=_SQLITE)
     text = str(compiled)
     for name, value in compiled.params.items():
         if value is not None:  # a constant of the statement, such as OFFSET 0

@@ -64,7 +64,7 @@ asset = Table(
 asset_state = Table(
     f"{PREFIX}asset_state",
     metadata,
-    Column("asset_id", ForeignKey(asset.c.id, ondelete="CASCADE"), primary_key=True),
+    Column("asset_id", _Id, ForeignKey(asset.c.id, ondelete="CASCADE"), primary_key=True),
     Column("key", Text, primary_key=True),
     Column("value", Text, nullable=False),
     Column("version", BigInteger, nullable=False),
@@ -88,7 +88,7 @@ task_instance = Table(
 task_state = Table(
     f"{PREFIX}task_state",
     metadata,
-    Column("task_instance_id", ForeignKey(task_instance.c.id, ondelete="CASCADE"), primary_key=True),
+    Column("task_instance_id", _Id, ForeignKey(task_instance.c.id, ondelete="CASCADE"), primary_key=True),
     Column("key", Text, primary_key=True),
     Column("value", Text, nullable=False),
     Column("version", BigInteger, nullable=False),
@@ -108,7 +108,7 @@ watcher = Table(
     f"{PREFIX}watcher",
     metadata,
     Column("id", _Id, primary_key=True),
-    Column("asset_id", ForeignKey(asset.c.id, ondelete="CASCADE"), nullable=False),
+    Column("asset_id", _Id, ForeignKey(asset.c.id, ondelete="CASCADE"), nullable=False),
     Column("name", Text, nullable=False),
     Column("fence", BigInteger, nullable=False),
     Column("owner", Text, nullable=False),
@@ -121,24 +121,24 @@ watcher = Table(
     sqlite_autoincrement=True,
 )
 
+# No index on `watcher_id`: only deleting a watcher looks for it, and every event would pay.
 event = Table(
     f"{PREFIX}event",
     metadata,
     Column("id", _Id, primary_key=True, autoincrement=False),
-    Column("asset_id", ForeignKey(asset.c.id, ondelete="CASCADE"), nullable=False),
-    Column("watcher_id", ForeignKey(watcher.c.id, ondelete="CASCADE"), nullable=False),
+    Column("asset_id", _Id, ForeignKey(asset.c.id, ondelete="CASCADE"), nullable=False),
+    Column("watcher_id", _Id, ForeignKey(watcher.c.id, ondelete="CASCADE"), nullable=False),
     Column("payload", Text, nullable=False),
     Column("key", Text),
     Column("created_at", BigInteger, nullable=False),
     Index(f"ix_{PREFIX}event_asset_id_id", "asset_id", "id"),
-    Index(f"ix_{PREFIX}event_watcher_id", "watcher_id"),
 )
 
 #: Which keys a watcher recorded, and as which event. No foreign key to the event: keys outlive it.
 event_key = Table(
     f"{PREFIX}event_key",
     metadata,
-    Column("watcher_id", ForeignKey(watcher.c.id, ondelete="CASCADE"), primary_key=True),
+    Column("watcher_id", _Id, ForeignKey(watcher.c.id, ondelete="CASCADE"), primary_key=True),
     Column("key", Text, primary_key=True),
     Column("event_id", BigInteger, nullable=False),
     sqlite_with_rowid=False,

@@ -9,13 +9,9 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
-    Column,
     ColumnElement,
-    Delete,
     Executable,
     Integer,
-    Select,
-    Table,
     Text,
     and_,
     bindparam,
@@ -23,98 +19,37 @@ from sqlalchemy import (
     exists,
     func,
     insert,
-    literal_column,
     null,
-    or_,
     select,
-    true,
     tuple_,
     update,
 )
 
 from . import dialect
+from .owners import NOW, TASK, Owner
 from .schema import asset, asset_state, event, event_key, revision, task_instance, task_state, watcher
 
-__all__ = [
-    "ASSET_BY",
-    "TASK",
-    "Owner",
-]
-
-_now = bindparam("now", type_=BigInteger)
+# Whoever needs a statement names the module: `statements.read_value`.
 
 
-class Owner:
-    """Name the table that a scope is a row of, the state that hangs on it, and how the row is found."""
-
-    def __init__(self, owner: Table, state: Table, where: ColumnElement[bool]) -> None:
-        self.owner = owner
-        self.state = state
-        self.where = where
-        self.is_task = owner is task_instance
-        self.foreign: Column[int] = next(column for column in state.primary_key.columns if column.foreign_keys)
-        self.inactive: ColumnElement[Any] = null() if self.is_task else asset.c.deactivated_at
-        self.expires: ColumnElement[Any] = state.c.expires_at if self.is_task else null()
-
-    def ids(self) -> Select[tuple[int]]:
-        """Give the id of the scope's row."""
-        return select(self.owner.c.id).where(self.where)
-
-    def fresh(self) -> ColumnElement[bool]:
-        """Hold for rows of state that have not expired."""
-        if not self.is_task:
-            return true()
-        return or_(self.state.c.expires_at.is_(None), self.state.c.expires_at > _now)
-
-
-TASK = Owner(
-    task_instance,
-    task_state,
-    and_(
-        task_instance.c.dag_id == bindparam("dag_id"),
-        task_instance.c.run_id == bindparam("run_id"),
-        task_instance.c.task_id == bindparam("task_id"),
-        task_instance.c.map_index == bindparam("map_index"),
-    ),
-)
-
-_uri = bindparam("uri", type_=Text)
-_other = asset.alias("other")
-#: How an asset is found, by what its scope gives.
-ASSET_BY = {
-    "id": Owner(asset, asset_state, asset.c.id == bindparam("asset_id", type_=Integer)),
-    "name": Owner(asset, asset_state, asset.c.name == bindparam("name")),
-    "both": Owner(
-        asset, asset_state, and_(asset.c.name == bindparam("name"), func.coalesce(asset.c.uri, asset.c.name) == _uri)
-    ),
-    # An asset known by its name alone has that for its URI; one that was given the URI comes first.
-    "uri": Owner(
-        asset,
-        asset_state,
-        asset.c.id
-        == func.coalesce(
-            select(_other.c.id).where(_other.c.uri == _uri).scalar_subquery(),
-            select(_other.c.id).where(_other.c.uri.is_(None), _other.c.name == _uri).scalar_subquery(),
-        ),
-    ),
-}
-
-
-def _read(by: Owner, *columns: ColumnElement[Any], on: ColumnElement[bool]) -> Select[Any]:
+def _read(
+    by: Owner, *columns: ColumnElement[Any], on: ColumnElement[bool], page_by: ColumnElement[Any] | None = None
+) -> Executable:
     # No row: no such scope. A row without a key: the scope is there, the state is not.
     joined = by.owner.outerjoin(by.state, and_(by.foreign == by.owner.c.id, by.fresh(), on))
-    return select(by.inactive.label("inactive"), by.state.c.key, *columns).select_from(joined).where(by.where)
+    found = select(by.inactive.label("inactive"), by.state.c.key, *columns).select_from(joined).where(by.where)
+    return found if page_by is None else found.order_by(page_by).limit(bindparam("limit", type_=Integer))
 
 
-_has_state = exists(select(literal_column("1")).where(task_state.c.task_instance_id == task_instance.c.id))
+_has_state = exists().where(task_state.c.task_instance_id == task_instance.c.id)
 
 
-def read_value(by: Owner) -> Select[Any]:
+def read_value(by: Owner) -> Executable:
     """Read the text of one key."""
     return _read(by, by.state.c.value, on=by.state.c.key == bindparam("key"))
 
 
-def read_entry(by: Owner) -> Select[Any]:
+def read_entry(by: Owner) -> Executable:
     """Read one key with its version and times."""
     state = by.state.c
     return _read(
@@ -128,22 +63,20 @@ def read_entry(by: Owner) -> Select[Any]:
     )
 
 
-def read_many(by: Owner) -> Select[Any]:
+def read_many(by: Owner) -> Executable:
     """Read the texts of several keys, given as a JSON array."""
     return _read(by, by.state.c.value, on=dialect.in_json_array(by.state.c.key, "keys"))
 
 
-def list_keys(by: Owner) -> Select[Any]:
+def list_keys(by: Owner) -> Executable:
     """List the keys from `low` on and before `high`, in the order of their code points."""
     key = by.state.c.key
-    return (
-        _read(by, on=and_(key >= bindparam("low"), key > bindparam("after"), dialect.before(key, "high")))
-        .order_by(key)
-        .limit(bindparam("limit", type_=Integer))
+    return _read(
+        by, on=and_(key >= bindparam("low"), key > bindparam("after"), dialect.before(key, "high")), page_by=key
     )
 
 
-def find_scope(by: Owner) -> Select[Any]:
+def find_scope(by: Owner) -> Executable:
     """Find the row of a scope."""
     return select(by.owner.c.id, by.inactive.label("inactive")).where(by.where)
 
@@ -158,7 +91,7 @@ def write_value(by: Owner) -> Executable:
     columns = [by.foreign, by.state.c.key, by.state.c.value, by.state.c.version]
     columns += [by.state.c.updated_at, by.state.c.updated_by]
     values: list[Any] = [by.owner.c.id, bindparam("key", type_=Text), bindparam("value", type_=Text)]
-    values += [bindparam("version", type_=BigInteger), _now, bindparam("updated_by", type_=Text)]
+    values += [bindparam("version", type_=BigInteger), NOW, bindparam("updated_by", type_=Text)]
     active = by.where
     if by.is_task:
         columns.append(by.state.c.expires_at)
@@ -173,22 +106,22 @@ def add_task_instance() -> Executable:
     return insert(task_instance)
 
 
-def delete_value(by: Owner) -> Delete:
+def delete_value(by: Owner) -> Executable:
     """Delete one key."""
     return delete(by.state).where(by.foreign.in_(by.ids()), by.state.c.key == bindparam("key"))
 
 
-def clear_asset(by: Owner) -> Delete:
+def clear_asset(by: Owner) -> Executable:
     """Delete every key of an asset."""
     return delete(by.state).where(by.foreign.in_(by.ids()))
 
 
-def drop_task_instance() -> Delete:
+def drop_task_instance() -> Executable:
     """Delete a task instance; its state goes with it."""
     return delete(task_instance).where(TASK.where)
 
 
-def drop_mapped_instances() -> Delete:
+def drop_mapped_instances() -> Executable:
     """Delete every instance of a task, mapped or not; their state goes with them."""
     return delete(task_instance).where(
         task_instance.c.dag_id == bindparam("dag_id"),
@@ -197,28 +130,30 @@ def drop_mapped_instances() -> Delete:
     )
 
 
-def drop_task_instance_if_empty() -> Delete:
+def drop_task_instance_if_empty() -> Executable:
     """Delete a task instance that has no state any more."""
     return delete(task_instance).where(TASK.where, ~_has_state)
 
 
 # Assets.
 
-_ASSET = [asset.c.id, asset.c.name, asset.c.uri, asset.c.named, asset.c.group_name, asset.c.extra]
-_ASSET += [asset.c.created_at, asset.c.deactivated_at]
+_ASSET = [
+    *(asset.c.id, asset.c.name, asset.c.uri, asset.c.named, asset.c.group_name, asset.c.extra),
+    *(asset.c.created_at, asset.c.deactivated_at),
+]
 
 
-def read_asset(by: Owner) -> Select[Any]:
+def read_asset(by: Owner) -> Executable:
     """Read a registration."""
     return select(*_ASSET).where(by.where)
 
 
-def read_asset_by_name() -> Select[Any]:
+def read_asset_by_name() -> Executable:
     """Read the registration of a name."""
     return select(*_ASSET).where(asset.c.name == bindparam("name"))
 
 
-def read_asset_by_uri() -> Select[Any]:
+def read_asset_by_uri() -> Executable:
     """Read the registration of a URI that was given."""
     return select(*_ASSET).where(asset.c.uri == bindparam("uri"))
 
@@ -248,12 +183,12 @@ def set_activated(by: Owner) -> Executable:
     return update(asset).where(by.where).values(deactivated_at=null())
 
 
-def drop_asset(by: Owner) -> Delete:
+def drop_asset(by: Owner) -> Executable:
     """Delete an asset; its state, watchers, events and keys go with it."""
     return delete(asset).where(by.where)
 
 
-def list_rested_assets() -> Select[Any]:
+def list_rested_assets() -> Executable:
     """List the assets deactivated at `before` or earlier that still have state, and how many rows."""
     return (
         select(asset.c.id, asset.c.name, func.count())
@@ -266,15 +201,15 @@ def list_rested_assets() -> Select[Any]:
 
 # Garbage.
 
-_expired = and_(task_state.c.expires_at.is_not(None), task_state.c.expires_at <= _now)
+_expired = and_(task_state.c.expires_at.is_not(None), task_state.c.expires_at <= NOW)
 
 
-def count_expired() -> Select[Any]:
+def count_expired() -> Executable:
     """Count the expired rows."""
     return select(func.count()).select_from(task_state).where(_expired)
 
 
-def list_expired() -> Select[Any]:
+def list_expired() -> Executable:
     """List a page of expired rows, in the order of their expiry."""
     place = tuple_(task_state.c.expires_at, task_state.c.task_instance_id, task_state.c.key)
     behind = tuple_(bindparam("after_expiry"), bindparam("after_id"), bindparam("after_key"))
@@ -293,7 +228,7 @@ def list_expired() -> Select[Any]:
     )
 
 
-def delete_expired() -> Delete:
+def delete_expired() -> Executable:
     """Delete every expired row."""
     return delete(task_state).where(_expired)
 
@@ -309,17 +244,17 @@ def delete_expired_batch() -> Executable:
     )
 
 
-def drop_empty_instances() -> Delete:
+def drop_empty_instances() -> Executable:
     """Delete every task instance that has no state."""
     return delete(task_instance).where(~_has_state)
 
 
-def drop_empty_instances_of() -> Delete:
+def drop_empty_instances_of() -> Executable:
     """Delete those task instances of a JSON array of ids that have no state."""
     return delete(task_instance).where(dialect.in_json_array(task_instance.c.id, "ids"), ~_has_state)
 
 
-def count_run() -> Select[Any]:
+def count_run() -> Executable:
     """Count the rows of a run."""
     return (
         select(func.count())
@@ -328,7 +263,7 @@ def count_run() -> Select[Any]:
     )
 
 
-def drop_run() -> Delete:
+def drop_run() -> Executable:
     """Delete the task instances of a run; their state goes with them."""
     return delete(task_instance).where(
         task_instance.c.dag_id == bindparam("dag_id"), task_instance.c.run_id == bindparam("run_id")
@@ -345,7 +280,7 @@ def claim_watcher() -> Executable:
     return dialect.claim(watcher, columns).returning(watcher.c.id, watcher.c.fence)
 
 
-def check_lease() -> Select[Any]:
+def check_lease() -> Executable:
     """Read the fencing number of a watcher, and since when its asset is inactive."""
     return (
         select(watcher.c.fence, asset.c.deactivated_at)
@@ -365,12 +300,12 @@ def report_watcher() -> Executable:
             restarts=watcher.c.restarts + bindparam("more", type_=Integer),
             last_error=func.coalesce(error, watcher.c.last_error),
             last_error_at=func.coalesce(bindparam("error_at", type_=BigInteger), watcher.c.last_error_at),
-            updated_at=_now,
+            updated_at=NOW,
         )
     )
 
 
-def list_watchers() -> Select[Any]:
+def list_watchers() -> Executable:
     """List every watcher by asset and name."""
     columns = [watcher.c.state, watcher.c.fence, watcher.c.owner, watcher.c.restarts, watcher.c.last_error]
     columns += [watcher.c.last_error_at, watcher.c.updated_at]
@@ -381,7 +316,7 @@ def list_watchers() -> Select[Any]:
     )
 
 
-def find_event_key() -> Select[Any]:
+def find_event_key() -> Executable:
     """Find the event that a watcher recorded under a key."""
     return select(event_key.c.event_id).where(
         event_key.c.watcher_id == bindparam("watcher_id"), event_key.c.key == bindparam("key")
@@ -398,7 +333,7 @@ def add_event() -> Executable:
     return insert(event)
 
 
-def list_events(*, of_asset: bool) -> Select[Any]:
+def list_events(*, of_asset: bool) -> Executable:
     """List events behind an id, in the order of their commits; of one asset, or of all."""
     statement = (
         select(event.c.id, asset.c.name, watcher.c.name, event.c.payload, event.c.key, event.c.created_at)

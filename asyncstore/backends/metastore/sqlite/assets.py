@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
-from ....clock import from_microseconds
+from ....clock import Clock, from_microseconds
 from ....records import AssetRecord, Event, Lease, WatcherRecord, WatcherState
 from ....scopes import Asset, AssetScope
 from ....values import JsonValue, decode
@@ -26,6 +26,8 @@ __all__ = [
     "set_active",
     "sweep_assets",
 ]
+
+_LARGEST = 2**63 - 1
 
 
 def _record(row: tuple[Any, ...]) -> AssetRecord:
@@ -63,13 +65,13 @@ def find_asset(raw: sqlite3.Connection, asset: Asset) -> AssetScope | None:
     return None if found is None else found.scope
 
 
-def register_asset(raw: sqlite3.Connection, asset: Asset, now: int) -> AssetScope:
+def register_asset(raw: sqlite3.Connection, asset: Asset, clock: Clock) -> AssetScope:
     """Find an asset, complete it, or register it."""
     by_name = _registered(raw, statements.read_asset_by_name, {"name": asset.name})
     by_uri = _registered(raw, statements.read_asset_by_uri, {"uri": asset.explicit_uri})
     wanted = registration(asset, by_name, by_uri)
     if not wanted.id:
-        return _add(raw, asset, now)
+        return _add(raw, asset, clock.microseconds())
     if wanted not in (by_name, by_uri):
         new = {"asset_id": wanted.id, "new_name": wanted.name, "new_uri": wanted.uri, "new_named": wanted.named}
         raw.execute(sql(statements.complete_asset), new)
@@ -98,13 +100,14 @@ def _add(raw: sqlite3.Connection, asset: Asset, now: int) -> AssetScope:
     return AssetScope(row[0][0], asset.name, asset.explicit_uri)
 
 
-def set_active(raw: sqlite3.Connection, scope: AssetScope, active: bool, now: int) -> None:
+def set_active(raw: sqlite3.Connection, scope: AssetScope, active: bool, clock: Clock) -> None:
     """Activate or deactivate an asset."""
     owner, where = locate(scope)
     if active:
         changed = raw.execute(sql(statements.set_activated, owner), where).rowcount
     else:
-        changed = raw.execute(sql(statements.set_deactivated, owner), {**where, "deactivated_at": now}).rowcount
+        where = {**where, "deactivated_at": clock.microseconds()}
+        changed = raw.execute(sql(statements.set_deactivated, owner), where).rowcount
     if not changed:
         raise not_found(scope)
 
@@ -126,7 +129,7 @@ def sweep_assets(raw: sqlite3.Connection, before: int, dry_run: bool) -> list[tu
     return [(name, count) for _, name, count in rows]
 
 
-def claim_watcher(raw: sqlite3.Connection, asset: AssetScope, name: str, owner: str, now: int) -> Lease:
+def claim_watcher(raw: sqlite3.Connection, asset: AssetScope, name: str, owner: str, clock: Clock) -> Lease:
     """Claim a watcher with a new fencing number."""
     asset_id = require_asset(raw, asset)
     parameters = {
@@ -136,7 +139,7 @@ def claim_watcher(raw: sqlite3.Connection, asset: AssetScope, name: str, owner: 
         "owner": owner,
         "state": WatcherState.RUNNING.value,
         "restarts": 0,
-        "updated_at": now,
+        "updated_at": clock.microseconds(),
     }
     row = raw.execute(sql(statements.claim_watcher), parameters).fetchall()[0]
     record = get_asset(raw, AssetScope(asset_id))
@@ -144,9 +147,12 @@ def claim_watcher(raw: sqlite3.Connection, asset: AssetScope, name: str, owner: 
 
 
 def report_watcher(
-    raw: sqlite3.Connection, lease: Lease, state: WatcherState, error: str | None, restarted: bool, now: int
+    raw: sqlite3.Connection, lease: Lease, state: WatcherState, error: str | None, restarted: bool, clock: Clock
 ) -> None:
     """Keep what a watcher is doing, while the lease holds."""
+    now = clock.microseconds()
+    if error is not None:  # a traceback may show bytes that are no text, as lone surrogates
+        error = error.encode(errors="backslashreplace").decode()
     parameters = {
         "watcher_id": lease.watcher_id,
         "lease_fence": lease.fence,
@@ -181,7 +187,8 @@ def list_watchers(raw: sqlite3.Connection) -> list[WatcherRecord]:
 
 def list_events(raw: sqlite3.Connection, scope: AssetScope | None, after: int, limit: int | None) -> list[Event]:
     """List events behind an id."""
-    parameters: dict[str, Any] = {"after": after, "limit": -1 if limit is None else limit}
+    # Beyond what SQLite can count there is nothing.
+    parameters: dict[str, Any] = {"after": min(after, _LARGEST), "limit": -1 if limit is None else min(limit, _LARGEST)}
     if scope is not None:
         owner, where = locate(scope)
         found = raw.execute(sql(statements.find_scope, owner), where).fetchone()

@@ -11,10 +11,13 @@ from ....scopes import TaskScope
 from .. import statements
 from ..dialect import sql
 
-__all__ = ["Place", "count_expired", "delete_all", "delete_batch", "list_expired"]
+__all__ = ["START", "Place", "count_expired", "delete_all", "delete_batch", "list_expired"]
 
 #: Where a page of expired rows ends: expiry, task instance, key.
 Place = tuple[int, int, str]
+
+#: Before every row.
+START: Place = (-(2**63), 0, "")
 
 
 def count_expired(raw: sqlite3.Connection, now: int) -> int:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from ....blocking import inline
+from ....blocking import in_thread, inline
+from ....errors import StoreClosedError, StoreUnavailableError
 from .. import migrate
-from .errors import mapped
+from .errors import MOVED, mapped
 from .lane import Lane
 from .target import Target, connect
 
@@ -20,21 +21,75 @@ __all__ = ["SqliteDatabase"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
-
-def _transaction(raw: sqlite3.Connection, function: Callable[..., T], args: tuple[Any, ...]) -> T:
-    # IMMEDIATE: a transaction that reads first and asks for the write lock later may be refused half-way.
-    raw.execute("BEGIN IMMEDIATE")
-    try:
-        result = function(raw, *args)
-        raw.execute("COMMIT")
-    finally:
-        if raw.in_transaction:
-            raw.execute("ROLLBACK")
-    return result
+#: Called after a commit, in the thread that made it.
+Then = Callable[[], None]
 
 
-def _foreign_commits(raw: sqlite3.Connection) -> int:
+def _roll_back(raw: sqlite3.Connection) -> None:
+    if raw.in_transaction:
+        raw.execute("ROLLBACK")
+
+
+def _data_version(raw: sqlite3.Connection) -> int:
     return int(raw.execute("PRAGMA data_version").fetchone()[0])
+
+
+class _Opened:
+    """Hold the lanes of an open database.
+
+    :param target: the database.
+    :param lock_timeout: seconds to wait at most for a lock.
+    :param durability: "full" or "normal".
+    :param patience: for opening.
+    """
+
+    def __init__(self, target: Target, lock_timeout: float, durability: str, patience: migrate.Patience) -> None:
+        self._target = target
+        self._place = str(target)
+        with ExitStack() as undo:
+            writer = connect(target, durability=durability)
+            undo.callback(writer.close)
+            migrate.prepare(writer, patience)
+            self._identity = target.identity()
+            self.writer = Lane(writer, self._place, lock_timeout, name="asyncstore writer")
+            undo.callback(self.writer.close)
+            self.reader = self.writer
+            if target.path is not None:
+                reader = connect(target, durability=durability, read_only=True, create=False)
+                self.reader = Lane(reader, self._place, lock_timeout, name="asyncstore reader")
+            undo.pop_all()
+
+    def select(self, raw: sqlite3.Connection, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        self._check_file()
+        return function(raw, *args)
+
+    def transaction(
+        self, raw: sqlite3.Connection, then: Then | None, function: Callable[..., Any], args: tuple[Any, ...]
+    ) -> Any:
+        self._check_file()
+        _roll_back(raw)  # what an interrupt during a rollback may have left
+        try:
+            # IMMEDIATE: a transaction that reads first and asks for the write lock later may be refused half-way.
+            raw.execute("BEGIN IMMEDIATE")
+            result = function(raw, *args)
+            raw.execute("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.Error):  # the first error says more
+                _roll_back(raw)
+            raise
+        if then is not None:
+            then()
+        return result
+
+    def _check_file(self) -> None:
+        # SQLite would go on in a file that nobody can find any more. It looks for itself only without a WAL.
+        if self._identity is not None and self._target.identity() != self._identity:
+            raise StoreUnavailableError(f"{self._place} {MOVED}")
+
+    def close(self) -> None:
+        self.reader.close()
+        if self.writer is not self.reader:
+            self.writer.close()
 
 
 class SqliteDatabase:
@@ -42,6 +97,8 @@ class SqliteDatabase:
 
     In WAL mode a reader never waits for a writer, so reads have a connection and a thread of their own. In memory
     there is one connection for both: another one would be another database.
+
+    The first call opens the database. Once it was closed, only `aopen` opens it again.
 
     :param target: the file, or memory.
     :param lock_timeout: seconds to wait at most for a lock.
@@ -53,84 +110,95 @@ class SqliteDatabase:
         self._lock_timeout = lock_timeout
         self._durability = durability
         self._opening = threading.Lock()
-        self._lanes: tuple[Lane, Lane] | None = None
+        self._opened: _Opened | None = None
+        self._closed = False
 
     def __str__(self) -> str:
         return str(self._target)
 
     @property
     def path(self) -> Path | None:
-        """Return the file; None for memory."""
+        """Return the file; None for memory, where no other connection can commit."""
         return self._target.path
 
     async def read(self, function: Callable[Concatenate[sqlite3.Connection, P], T], /, *args: Any) -> T:
-        """Run a function of one SELECT."""
-        lanes = self._lanes or await self.aopen()
-        return await lanes[1].run(function, *args)
+        """Run a function of SELECTs."""
+        opened = self._opened or await self._open(again=False)
+        result: T = await opened.reader.run(opened.select, function, args)
+        return result
 
-    async def write(self, function: Callable[Concatenate[sqlite3.Connection, P], T], /, *args: Any) -> T:
-        """Run a function in a transaction; nothing stays of it where it raises."""
-        lanes = self._lanes or await self.aopen()
-        return await lanes[0].run(_transaction, function, args)
+    async def write(
+        self,
+        function: Callable[Concatenate[sqlite3.Connection, P], T],
+        /,
+        *args: Any,
+        then: Then | None = None,
+    ) -> T:
+        """Run a function in a transaction; nothing stays of it where it raises.
+
+        :param function: called with the connection and the arguments.
+        :param then: called after the commit, whether or not the caller still waits.
+        """
+        opened = self._opened or await self._open(again=False)
+        result: T = await opened.writer.run(opened.transaction, then, function, args)
+        return result
 
     async def foreign_commits(self) -> int:
         """Give a number that changes when another connection than the writing one commits."""
-        lanes = self._lanes or await self.aopen()
-        return await lanes[0].run(_foreign_commits)
+        opened = self._opened or await self._open(again=False)
+        result: int = await opened.writer.run(opened.select, _data_version, ())
+        return result
 
-    async def aopen(self) -> tuple[Lane, Lane]:
+    async def aopen(self) -> None:
         """Open the connections, and create the tables in a new file.
 
         :raises SchemaError: the file is of another release, or somebody else's.
         :raises DatabaseError: it cannot be opened.
         """
-        return self._open() if inline() else await asyncio.to_thread(self._open)
+        await self._open(again=True)
 
-    def _open(self) -> tuple[Lane, Lane]:
-        with self._opening:
-            if self._lanes is None:
-                place = str(self._target)
-                writer = connect(self._target, durability=self._durability)
-                try:
-                    with mapped(place):
-                        migrate.create_if_empty(writer, place, self._lock_timeout)
-                        migrate.check(writer, place)
-                    write = Lane(writer, place, self._lock_timeout)
-                    if self._target.path is None:
-                        self._lanes = write, write
-                    else:
-                        reader = connect(self._target, durability=self._durability, read_only=True)
-                        self._lanes = write, Lane(reader, place, self._lock_timeout)
-                except BaseException:
-                    writer.close()
-                    raise
-            return self._lanes
+    async def _open(self, *, again: bool) -> _Opened:
+        patience = self._patience()
+
+        def work() -> _Opened:
+            with patience.hold(self._opening, "another thread of this process opens it"):
+                if self._closed and not again:
+                    raise StoreClosedError(f"the store on {self._target} is closed")
+                if self._opened is None:
+                    self._opened = _Opened(self._target, self._lock_timeout, self._durability, patience)
+                    self._closed = False
+                return self._opened
+
+        return work() if inline() else await in_thread(work, name="asyncstore open", cancelled=patience.cancel)
+
+    def _patience(self) -> migrate.Patience:
+        return migrate.Patience(str(self._target), self._lock_timeout)
 
     async def upgrade(self) -> tuple[str | None, str]:
         """Bring the schema to this release's revision; gives the one before and the one after."""
-        return self._upgrade() if inline() else await asyncio.to_thread(self._upgrade)
+        patience = self._patience()
 
-    def _upgrade(self) -> tuple[str | None, str]:
-        place = str(self._target)
-        raw = connect(self._target, durability=self._durability)
-        try:
-            with mapped(place):
-                return migrate.upgrade(raw, place, self._lock_timeout)
-        finally:
-            raw.close()
+        def work() -> tuple[str | None, str]:
+            raw = connect(self._target, durability=self._durability)
+            try:
+                return migrate.upgrade(raw, patience)
+            finally:
+                raw.close()
+
+        return work() if inline() else await in_thread(work, name="asyncstore upgrade", cancelled=patience.cancel)
 
     async def revision(self) -> str | None:
         """Give the revision of the schema, None where there is none; changes nothing."""
-        return self._revision() if inline() else await asyncio.to_thread(self._revision)
+        return self._revision() if inline() else await in_thread(self._revision, name="asyncstore revision")
 
     def _revision(self) -> str | None:
-        place = str(self._target)
-        if self._target.path is None or not self._target.path.exists():
-            return None  # to look would make the file
-        raw = connect(self._target, durability=self._durability)
+        if not self._target.exists():
+            return None
+        patience = self._patience()
+        raw = connect(self._target, durability=self._durability, create=False)
         try:
-            with mapped(place):
-                return migrate.revision_of(raw)
+            with mapped(patience.place):
+                return patience(lambda: migrate.revision_of(raw))
         finally:
             raw.close()
 
@@ -139,11 +207,11 @@ class SqliteDatabase:
         if inline():
             self._close()
         else:
-            await asyncio.to_thread(self._close)
+            await in_thread(self._close, name="asyncstore close")
 
     def _close(self) -> None:
-        with self._opening:  # an opening that was cancelled may still be under way
-            lanes, self._lanes = self._lanes, None
-        if lanes is not None:
-            for lane in dict.fromkeys(lanes):
-                lane.close()
+        with self._patience().hold(self._opening, "another thread of this process opens it"):
+            opened, self._opened = self._opened, None
+            self._closed = True
+        if opened is not None:
+            opened.close()

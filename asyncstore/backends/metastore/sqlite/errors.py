@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from ....errors import (
@@ -16,13 +16,16 @@ from ....errors import (
     StoreUnavailableError,
 )
 
-__all__ = ["is_busy", "mapped"]
+__all__ = ["MOVED", "is_busy", "mapped"]
+
+MOVED = "was deleted or replaced while it was open; close the store and open it anew. Nothing was written"
 
 # Result codes: https://www.sqlite.org/rescode.html; the name of an extended code begins with its primary one.
 _MEANING: dict[str, tuple[type[DatabaseError], str]] = {
     "SQLITE_BUSY": (StoreBusyError, "is locked by another process; it may be in a long transaction"),
     "SQLITE_LOCKED": (StoreBusyError, "is locked by another connection of this process"),
     "SQLITE_READONLY": (StoreReadOnlyError, "cannot be written; check the permissions of the file and its folder"),
+    "SQLITE_READONLY_DBMOVED": (StoreUnavailableError, MOVED),
     "SQLITE_FULL": (StoreFullError, "has no space left to grow; free some and try again. Nothing was written"),
     "SQLITE_CORRUPT": (
         StoreCorruptError,
@@ -36,18 +39,18 @@ _MEANING: dict[str, tuple[type[DatabaseError], str]] = {
 }
 
 
-def _primary(error: sqlite3.Error) -> str:
+def _names(error: sqlite3.Error) -> tuple[str, str]:
     name = getattr(error, "sqlite_errorname", None) or ""
-    return "_".join(name.split("_")[:2])
+    return name, "_".join(name.split("_")[:2])
 
 
 def is_busy(error: sqlite3.Error) -> bool:
     """Tell whether another attempt may find the lock free."""
-    return _primary(error) in {"SQLITE_BUSY", "SQLITE_LOCKED"}
+    return _names(error)[1] in {"SQLITE_BUSY", "SQLITE_LOCKED"}
 
 
 @contextmanager
-def mapped(place: str) -> Iterator[None]:
+def mapped(place: str) -> Generator[None]:
     """Turn SQLite's errors into the store's.
 
     :param place: the database, for the message.
@@ -59,5 +62,6 @@ def mapped(place: str) -> Iterator[None]:
             raise StoreClosedError(f"the store on {place} is closed") from error
         raise DatabaseError(f"{place}: {error}") from error
     except sqlite3.Error as error:
-        kind, meaning = _MEANING.get(_primary(error), (DatabaseError, "reported an error"))
+        whole, primary = _names(error)
+        kind, meaning = _MEANING.get(whole) or _MEANING.get(primary) or (DatabaseError, "reported an error")
         raise kind(f"{place} {meaning} ({error})") from error

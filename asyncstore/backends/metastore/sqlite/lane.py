@@ -7,23 +7,27 @@ import os
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Callable
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 import aiosqlite
+from aiosqlite.core import (
+    _STOP_RUNNING_SENTINEL,  # pyright: ignore[reportPrivateUsage]  # `stop` needs the loop of the calling thread
+)
 
-from ....blocking import inline
+from ....blocking import deliver, inline
 from ....errors import StoreBusyError, StoreClosedError
 from .errors import is_busy, mapped
 
 __all__ = ["BUSY_SLICE", "Lane"]
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 #: Seconds that SQLite waits for a lock by itself. The lane repeats such slices, so that a cancelled or closing
-#: caller does not hold its thread for the whole lock timeout.
-BUSY_SLICE = 0.1
+#: caller does not hold its thread for the whole lock timeout, nor one that comes to its turn when its time is over.
+BUSY_SLICE = 0.01
 
 _forks = 0
 
@@ -37,37 +41,66 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_count_fork)
 
 
-class _Thread(aiosqlite.Connection):
-    """aiosqlite's thread around a connection that the lane owns."""
+def _closed(place: str) -> StoreClosedError:
+    return StoreClosedError(f"the store on {place} is closed")
 
-    def __init__(self, raw: sqlite3.Connection) -> None:
+
+class _Connection(aiosqlite.Connection):
+    """aiosqlite's connection and thread around a connection that the lane owns.
+
+    A whole function runs in one hop, where aiosqlite has one for every statement. And the thread serves every event
+    loop: aiosqlite's own way of reporting a result ends the thread where the loop is closed meanwhile.
+    """
+
+    def __init__(self, raw: sqlite3.Connection, place: str, name: str) -> None:
         super().__init__(lambda: raw, iter_chunk_size=64)
+        self._place = place
+        self._gate = threading.Lock()
         # A store that nobody closed must not keep the interpreter from ending; SQLite survives that.
         self._thread.daemon = True
+        self._thread.name = name
+        self._thread.start()
 
-    async def run(self, function: Callable[..., T], *args: object) -> T:
-        # aiosqlite offers single statements only; a whole transaction in one hop is what a lane is for.
-        result: T = await self._execute(function, *args)  # type: ignore[no-untyped-call]
-        return result
+    def __del__(self) -> None:
+        # The lane stops the thread and closes the connection, also where nobody closed the lane.
+        pass
+
+    def submit(self, function: Callable[[], T]) -> asyncio.Future[T]:
+        """Call a function in the thread, behind those that came before.
+
+        :raises StoreClosedError: the thread was told to end.
+        """
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        with self._gate:  # nothing may queue behind the end
+            if not self._running:
+                raise _closed(self._place)
+            self._put(partial(deliver, future, function))
+        return future
 
     def retire(self) -> None:
-        # Let the thread end when its queue is empty, without closing the connection. `stop` looks for an event
-        # loop of the calling thread to report to; in a new thread it finds none, and none is needed.
-        self._connection = None
-        stopper = threading.Thread(target=self.stop, name="asyncstore lane stopper", daemon=True)
-        stopper.start()
-        stopper.join()
-        if self._thread.is_alive() and self._thread is not threading.current_thread():
+        """Let the thread end when it has answered everybody."""
+        with self._gate:
+            if self._running:
+                self._running = False
+                self._put(lambda: _STOP_RUNNING_SENTINEL)
+
+    def _put(self, function: Callable[[], object]) -> None:
+        self._tx.put_nowait((None, function))  # pyright: ignore[reportUnknownMemberType]
+
+    def join(self) -> None:
+        """Wait until the thread has ended."""
+        if self._thread is not threading.current_thread():
             self._thread.join()
 
 
 class _Ticket:
-    """Tell the thread whether the caller still waits."""
+    """Tell the thread until when the caller waits, and whether it still does."""
 
-    __slots__ = ("cancelled",)
+    __slots__ = ("cancelled", "deadline")
 
-    def __init__(self) -> None:
+    def __init__(self, lock_timeout: float) -> None:
         self.cancelled = False
+        self.deadline = time.monotonic() + lock_timeout
 
 
 class Lane:
@@ -76,84 +109,118 @@ class Lane:
     :param raw: the connection, opened with `check_same_thread=False` and `isolation_level=None`.
     :param place: the database, for messages.
     :param lock_timeout: seconds to wait at most, for the lane and for SQLite's locks together.
+    :param name: of the thread.
     """
 
-    def __init__(self, raw: sqlite3.Connection, place: str, lock_timeout: float) -> None:
+    def __init__(self, raw: sqlite3.Connection, place: str, lock_timeout: float, *, name: str) -> None:
         self._raw: sqlite3.Connection | None = raw
         self._place = place
         self._lock_timeout = lock_timeout
+        self._name = name
         self._lock = threading.Lock()
-        # One thread per event loop: aiosqlite reports to the loop that asked, and a thread whose loop is gone dies.
-        self._threads: dict[asyncio.AbstractEventLoop, _Thread] = {}
+        self._starting = threading.Lock()
+        self._closing = False
+        self._connection: _Connection | None = None
         self._born = _forks
+        self._abandoned = weakref.finalize(self, _abandon, raw, self._lock, _forks)
 
-    async def run(self, function: Callable[Concatenate[sqlite3.Connection, P], T], /, *args: Any) -> T:
+    async def run(self, function: Callable[..., T], /, *args: Any) -> T:
         """Run a function on the connection: in place inside `drive`, else in the lane's thread.
+
+        Where the caller is cancelled, what has not begun never will; what has begun is finished by the thread,
+        wholly or not at all.
 
         :param function: called with the connection and the arguments; repeated while SQLite is busy, so it must
             leave nothing behind when it raises.
         :raises StoreBusyError: the lane or SQLite's lock was not free within the lock timeout.
+        :raises StoreClosedError: the lane is closed, or belongs to the process that this one was forked from.
         :raises DatabaseError: SQLite reported something else.
         """
-        ticket = _Ticket()
+        ticket = _Ticket(self._lock_timeout)
         if inline():
             return self._work(ticket, function, args)
-        thread = self._threads.get(asyncio.get_running_loop())
-        if thread is None:
-            thread = await self._start()
+        connection = self._connection if self._born == _forks else None
+        future = (connection or self._start()).submit(partial(self._work, ticket, function, args))
         try:
-            return await thread.run(self._work, ticket, function, args)
+            return await future
         except asyncio.CancelledError:
-            # What has not begun never will; what has begun is finished by the thread, wholly or not at all.
             ticket.cancelled = True
             raise
-        except ValueError as error:
-            if self._raw is None:
-                raise StoreClosedError(f"the store on {self._place} is closed") from error
-            raise
+        finally:
+            del future  # its error refers to this frame
 
-    async def _start(self) -> _Thread:
-        if self._raw is None:
-            raise StoreClosedError(f"the store on {self._place} is closed")
-        loop = asyncio.get_running_loop()
-        for gone in [each for each in self._threads if each.is_closed()]:
-            await asyncio.to_thread(self._threads.pop(gone).retire)
-        thread = _Thread(self._raw)
-        await thread
-        first = self._threads.setdefault(loop, thread)
-        if first is not thread:  # another task was faster
-            await asyncio.to_thread(thread.retire)
-        return first
+    def _start(self) -> _Connection:
+        self._check_fork()
+        with self._starting:
+            if self._raw is None or self._closing:
+                raise _closed(self._place)
+            if self._connection is None:
+                self._connection = _Connection(self._raw, self._place, self._name)
+                weakref.finalize(self, _retire, self._connection, self._born)
+            return self._connection
 
-    def _work(self, ticket: _Ticket, function: Callable[..., T], args: tuple[Any, ...]) -> T:
-        deadline = time.monotonic() + self._lock_timeout
+    def _check_fork(self) -> None:
         if self._born != _forks:
             raise StoreClosedError(
                 f"the store on {self._place} was opened before a fork; connect anew in the child process"
             )
-        if not self._lock.acquire(timeout=self._lock_timeout):
-            raise StoreBusyError(f"{self._place}: an operation of this process holds the connection")
+
+    def _work(self, ticket: _Ticket, function: Callable[..., T], args: tuple[Any, ...]) -> T:
+        self._check_fork()
+        held = False
         try:
-            while True:
-                if ticket.cancelled:
-                    raise asyncio.CancelledError
-                raw = self._raw
-                if raw is None:
-                    raise StoreClosedError(f"the store on {self._place} is closed")
-                with mapped(self._place):
-                    try:
-                        return function(raw, *args)
-                    except sqlite3.OperationalError as error:
-                        if not is_busy(error) or time.monotonic() >= deadline:
-                            raise
+            # Who waited for the whole time in the queue still gets one slice: the queue is no lock.
+            held = self._lock.acquire(timeout=max(ticket.deadline - time.monotonic(), BUSY_SLICE))
+            if not held:
+                raise StoreBusyError(f"{self._place}: an operation of this process holds the connection")
+            with mapped(self._place):
+                return self._patiently(ticket, function, args)
         finally:
-            self._lock.release()
+            if held:
+                self._lock.release()
+
+    def _patiently(self, ticket: _Ticket, function: Callable[..., T], args: tuple[Any, ...]) -> T:
+        while True:
+            if ticket.cancelled:
+                raise asyncio.CancelledError
+            if self._raw is None or self._closing:
+                raise _closed(self._place)
+            try:
+                return function(self._raw, *args)
+            except sqlite3.OperationalError as error:
+                if not is_busy(error) or time.monotonic() >= ticket.deadline:
+                    raise
 
     def close(self) -> None:
-        """Wait for what has begun, then close the connection and end the threads; blocks."""
+        """Wait for the function that runs, refuse those that wait, end the thread and close the connection; blocks."""
+        self._abandoned.detach()
+        if self._born != _forks:
+            # The connection is the parent's. To close it here could take the parent's locks away.
+            _left_behind.append(self._raw)
+            self._raw = None
+            return
+        self._closing = True
+        with self._starting:
+            connection, self._connection = self._connection, None
         with self._lock:
             raw, self._raw = self._raw, None
-        while self._threads:
-            self._threads.popitem()[1].retire()
-        if raw is not None and self._born == _forks:
+        if connection is not None:
+            connection.retire()
+            connection.join()
+        if raw is not None:
             raw.close()
+
+
+_left_behind: list[sqlite3.Connection | None] = []
+
+
+def _retire(connection: _Connection, born: int) -> None:
+    if born == _forks:
+        connection.retire()
+
+
+def _abandon(raw: sqlite3.Connection, lock: threading.Lock, born: int) -> None:
+    # Nobody closed the lane, and it is garbage, or the interpreter ends. Who holds the lock is inside SQLite, in a
+    # thread that ends with the interpreter; the lock is never given back, so that nobody gets in.
+    if born == _forks and lock.acquire(timeout=0.1):
+        raw.close()

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ....changes import Clear, Commit, CommitResult, Delete, NewEvent, Put, RecordedEvent
-from ....clock import from_microseconds, to_microseconds
+from ....clock import Clock, from_microseconds, to_microseconds
 from ....errors import VersionConflictError
 from ....records import Lease, StoredEntry
 from ....scopes import AssetScope, Scope, TaskScope
 from ...refusals import inactive, lease_lost, never_expires, not_found
 from .. import statements
 from ..dialect import sql
-from ..statements import ASSET_BY, TASK, Owner
+from ..owners import ASSET_BY, TASK, Owner
 
 __all__ = [
     "commit",
@@ -60,14 +60,18 @@ def _read(raw: sqlite3.Connection, build: Any, scope: Scope, parameters: Paramet
     return rows if rows and rows[0][1] is not None else []
 
 
-def get(raw: sqlite3.Connection, scope: Scope, key: str, now: int) -> str | None:
+def get(raw: sqlite3.Connection, scope: Scope, key: str, clock: Clock) -> str | None:
     """Read the text of one key."""
-    rows = _read(raw, statements.read_value, scope, {"key": key, "now": now})
+    rows = _read(raw, statements.read_value, scope, {"key": key, "now": clock.microseconds()})
     return rows[0][2] if rows else None
 
 
-def get_entry(raw: sqlite3.Connection, scope: Scope, key: str, now: int) -> StoredEntry | None:
+def get_entry(raw: sqlite3.Connection, scope: Scope, key: str, clock: Clock) -> StoredEntry | None:
     """Read one key with its version and times."""
+    return _entry(raw, scope, key, clock.microseconds())
+
+
+def _entry(raw: sqlite3.Connection, scope: Scope, key: str, now: int) -> StoredEntry | None:
     rows = _read(raw, statements.read_entry, scope, {"key": key, "now": now})
     if not rows:
         return None
@@ -76,16 +80,16 @@ def get_entry(raw: sqlite3.Connection, scope: Scope, key: str, now: int) -> Stor
     return StoredEntry(text, version, from_microseconds(updated_at), expiry, updated_by)
 
 
-def get_many(raw: sqlite3.Connection, scope: Scope, keys: Sequence[str], now: int) -> dict[str, str]:
+def get_many(raw: sqlite3.Connection, scope: Scope, keys: Sequence[str], clock: Clock) -> dict[str, str]:
     """Read the texts of several keys in one statement."""
     array = json.dumps(list(keys), ensure_ascii=False)
-    rows = _read(raw, statements.read_many, scope, {"keys": array, "now": now})
+    rows = _read(raw, statements.read_many, scope, {"keys": array, "now": clock.microseconds()})
     texts = {key: text for _, key, text in rows}
     return {key: texts[key] for key in keys if key in texts}
 
 
 def list_keys(
-    raw: sqlite3.Connection, scope: Scope, prefix: str, after: str | None, limit: int | None, now: int
+    raw: sqlite3.Connection, scope: Scope, prefix: str, after: str | None, limit: int | None, clock: Clock
 ) -> list[str]:
     """List the keys that begin with a prefix, behind a key."""
     parameters = {
@@ -93,7 +97,7 @@ def list_keys(
         "high": _behind(prefix),
         "after": after or "",
         "limit": -1 if limit is None else limit,
-        "now": now,
+        "now": clock.microseconds(),
     }
     return [key for _, key in _read(raw, statements.list_keys, scope, parameters)]
 
@@ -119,29 +123,29 @@ def require_asset(raw: sqlite3.Connection, scope: AssetScope) -> int:
     return int(row[0])
 
 
-def commit(raw: sqlite3.Connection, changes: Commit, now: int) -> CommitResult:
+def commit(raw: sqlite3.Connection, changes: Commit, clock: Clock) -> CommitResult:
     """Apply a commit inside a transaction that holds the write lock."""
+    now = clock.microseconds()  # under the lock, so that later versions have later times
     lease = changes.lease
     if lease is not None:
         _check_lease(raw, lease)
     count = sum(type(change) is Put for change in changes.changes) + len(changes.events)
-    revision = 0
-    if count:
-        revision = raw.execute(sql(statements.next_revisions), {"count": count}).fetchone()[0] - count
+    revisions = _take_revisions(raw, count)
     versions: list[int] = []
     for change in changes.changes:
         if isinstance(change, Put):
-            revision += 1
-            _put(raw, change, revision, changes.updated_by, now)
-            versions.append(revision)
+            versions.append(_put(raw, change, revisions, changes.updated_by, now))
         else:
             _remove(raw, change)
             versions.append(0)
-    events: list[RecordedEvent] = []
-    for event in changes.events:
-        revision += 1
-        events.append(_record(raw, event, changes.lease, revision, now))
+    events = [_record(raw, event, changes.lease, revisions, now) for event in changes.events]
     return CommitResult(from_microseconds(now), tuple(versions), tuple(events))
+
+
+def _take_revisions(raw: sqlite3.Connection, count: int) -> Iterator[int]:
+    # Taken together, and only when the first is needed: a refused version costs none.
+    last = int(raw.execute(sql(statements.next_revisions), {"count": count}).fetchone()[0])
+    yield from range(last - count + 1, last + 1)
 
 
 def _check_lease(raw: sqlite3.Connection, lease: Lease) -> None:
@@ -154,13 +158,14 @@ def _check_lease(raw: sqlite3.Connection, lease: Lease) -> None:
         raise inactive(lease.asset)
 
 
-def _put(raw: sqlite3.Connection, put: Put, version: int, updated_by: str | None, now: int) -> None:
+def _put(raw: sqlite3.Connection, put: Put, revisions: Iterator[int], updated_by: str | None, now: int) -> int:
     owner, where = locate(put.scope)
     if put.if_version is not None:
-        entry = get_entry(raw, put.scope, put.key, now)
+        entry = _entry(raw, put.scope, put.key, now)
         actual = 0 if entry is None else entry.version
         if actual != put.if_version:
             raise VersionConflictError(put.key, put.if_version, actual)
+    version = next(revisions)
     parameters: Parameters = {
         **where,
         "key": put.key,
@@ -175,11 +180,12 @@ def _put(raw: sqlite3.Connection, put: Put, version: int, updated_by: str | None
         raise never_expires()
     text = sql(statements.write_value, owner)
     if raw.execute(text, parameters).rowcount:
-        return
+        return version
     if isinstance(put.scope, AssetScope):
         require_asset(raw, put.scope)  # says what is wrong
     raw.execute(sql(statements.add_task_instance), {**where, "id": None})
     raw.execute(text, parameters)
+    return version
 
 
 def _remove(raw: sqlite3.Connection, change: Delete | Clear) -> None:
@@ -199,13 +205,17 @@ def _remove(raw: sqlite3.Connection, change: Delete | Clear) -> None:
         raw.execute(sql(statements.drop_task_instance), where)
 
 
-def _record(raw: sqlite3.Connection, event: NewEvent, lease: Lease | None, event_id: int, now: int) -> RecordedEvent:
+def _record(
+    raw: sqlite3.Connection, event: NewEvent, lease: Lease | None, revisions: Iterator[int], now: int
+) -> RecordedEvent:
     assert lease is not None  # noqa: S101 - Commit refuses events without one
     parameters: Parameters = {"watcher_id": lease.watcher_id, "key": event.key}
     if event.key is not None:
         first = raw.execute(sql(statements.find_event_key), parameters).fetchone()
         if first is not None:
             return RecordedEvent(first[0], duplicate=True)
+    event_id = next(revisions)
+    if event.key is not None:
         raw.execute(sql(statements.add_event_key), {**parameters, "event_id": event_id})
     parameters |= {"id": event_id, "asset_id": lease.asset.asset_id, "payload": event.payload, "created_at": now}
     raw.execute(sql(statements.add_event), parameters)

@@ -105,7 +105,6 @@ def upgrade() -> None:
         sa.Column("created_at", sa.BigInteger, nullable=False),
     )
     op.create_index(f"ix_{P}event_asset_id_id", f"{P}event", ["asset_id", "id"])
-    op.create_index(f"ix_{P}event_watcher_id", f"{P}event", ["watcher_id"])
     op.create_table(
         f"{P}event_key",
         _parent("watcher_id", "watcher", primary_key=True),

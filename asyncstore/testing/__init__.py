@@ -1,0 +1,83 @@
+"""The conformance suite: what every backend promises, as a pytest class that a backend's own tests subclass.
+
+::
+
+    class TestMyBackend(BackendConformance):
+        @asynccontextmanager
+        async def make_backend(self, clock):
+            yield MyBackend()
+
+Every test runs in each `Way` of calling: awaited, and through the sync twins in a plain thread, in a worker thread of
+anyio and on the thread of the event loop. What is tested follows the capabilities that the backend declares: an
+operation that needs one it does not declare must raise `UnsupportedOperationError`, or do what is documented instead.
+
+Needs pytest; brings the fixtures it needs, and runs on asyncio.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+_PARTS = (
+    *("cleaning", "committing", "contexts", "expiring", "harness", "listing", "operations", "registering", "resting"),
+    *("texts", "updating", "values", "versions", "watching"),
+)
+pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in _PARTS))
+
+from .calling import Caller, Way  # noqa: E402 - the asserts are to be rewritten first
+from .cleaning import CleanupConformance  # noqa: E402
+from .committing import CommitConformance  # noqa: E402
+from .contexts import ContextConformance  # noqa: E402
+from .expiring import ExpiryConformance  # noqa: E402
+from .harness import TASK, ConformanceBase, Harness, awaited, requires  # noqa: E402
+from .listing import ListingConformance  # noqa: E402
+from .operations import OperationConformance  # noqa: E402
+from .registering import RegistrationConformance  # noqa: E402
+from .resting import RestingConformance  # noqa: E402
+from .texts import TextConformance  # noqa: E402
+from .updating import UpdateConformance  # noqa: E402
+from .values import ValueConformance  # noqa: E402
+from .versions import VersionConformance  # noqa: E402
+from .watching import WatchConformance  # noqa: E402
+
+__all__ = [
+    "TASK",
+    "BackendConformance",
+    "Caller",
+    "CleanupConformance",
+    "CommitConformance",
+    "ConformanceBase",
+    "ContextConformance",
+    "ExpiryConformance",
+    "Harness",
+    "ListingConformance",
+    "OperationConformance",
+    "RegistrationConformance",
+    "RestingConformance",
+    "TextConformance",
+    "UpdateConformance",
+    "ValueConformance",
+    "VersionConformance",
+    "WatchConformance",
+    "Way",
+    "awaited",
+    "requires",
+]
+
+
+class BackendConformance(
+    OperationConformance,
+    TextConformance,
+    ValueConformance,
+    ExpiryConformance,
+    VersionConformance,
+    ListingConformance,
+    UpdateConformance,
+    WatchConformance,
+    RegistrationConformance,
+    RestingConformance,
+    CommitConformance,
+    CleanupConformance,
+    ContextConformance,
+):
+    """Hold a backend to everything; subclass it, and override `make_backend`."""

@@ -1,0 +1,94 @@
+"""Contract of the context of a task attempt."""
+
+from __future__ import annotations
+
+import pytest
+
+from ..abc import Capability
+from ..errors import StoreError
+from ..scopes import Asset, AssetScope
+from .harness import TASK, ConformanceBase, Harness
+
+__all__ = ["ContextConformance"]
+
+ORDERS = Asset("orders", uri="s3://warehouse/orders/")
+REPORT = Asset("report")
+
+
+class ContextConformance(ConformanceBase):
+    """Hold a backend to what one attempt of a task sees."""
+
+    async def test_context(self, harness: Harness) -> None:
+        """Give the state of the task and of the assets that it declares, written in its name."""
+        call, store = harness.call, harness.store
+        context = store.task_context(TASK, inlets=[ORDERS], outlets=[REPORT])
+        with pytest.raises(StoreError, match="enter"):
+            _ = context.asset_state
+        await call(context.__aenter__)
+        assert context["task_state"] is context.task_state
+        assert context["asset_state"] is context.asset_state
+        await call(context.task_state.aset, "key", 1)
+        for asset in (ORDERS, Asset("orders"), Asset(uri=ORDERS.uri), AssetScope(name="orders")):
+            await call(context.asset_state[asset].aset, "key", asset.name or "")
+            assert await call(store.asset_state[ORDERS].aget, "key") == (asset.name or "")
+        await call(context.asset_state[REPORT].aset, "key", "report")
+        if harness.has(Capability.ENTRIES | Capability.COMMIT):
+            for state in (harness.task(), store.asset_state[ORDERS]):
+                entry = await call(state.aget_entry, "key")
+                assert entry is not None
+                assert entry.updated_by == f"task:{TASK.ti_id}"
+        await call(context.__aexit__, None, None, None)
+        assert await call(harness.task().aget, "key") == 1
+        assert await call(store.asset_state[REPORT].aget, "key") == "report"
+
+    async def test_only_declared_assets(self, harness: Harness) -> None:
+        """Refuse an asset that the task did not declare."""
+        context = harness.store.task_context(TASK, inlets=[ORDERS])
+        await harness.call(context.__aenter__)
+        for asset in (REPORT, AssetScope(name="report"), AssetScope(uri="s3://other"), AssetScope(asset_id=999_999)):
+            with pytest.raises(KeyError, match="declare"):
+                context.asset_state[asset]
+        await harness.call(context.__aexit__, None, None, None)
+
+    async def test_one_asset_needs_no_subscript(self, harness: Harness) -> None:
+        """Stand for the only asset, however it is spelt; for none of several."""
+        call, store = harness.call, harness.store
+        for inlets, outlets in (([ORDERS], []), ([ORDERS], [ORDERS]), ([Asset(uri=ORDERS.uri)], [ORDERS])):
+            context = store.task_context(TASK, inlets=inlets, outlets=outlets)
+            await call(context.__aenter__)
+            before = await call(context.asset_state.aget, "watermark", 0)
+            await call(context.asset_state.aset, "watermark", before + 1)
+            await call(context.__aexit__, None, None, None)
+        assert await call(store.asset_state[ORDERS].aget, "watermark") == 3
+        for assets in ([], [ORDERS, REPORT]):
+            context = store.task_context(TASK, inlets=assets)
+            await call(context.__aenter__)
+            with pytest.raises(ValueError, match="subscript"):
+                await call(context.asset_state.aget, "watermark")
+            with pytest.raises(ValueError, match="subscript"):
+                await call(context.asset_state.aset, "watermark", 1)
+            await call(context.__aexit__, None, None, None)
+
+    async def test_a_retry_sees_what_was_stored(self, harness: Harness) -> None:
+        """Keep the task's state when the block ends, with an exception and without."""
+        call = harness.call
+        for attempt, error in enumerate((RuntimeError("failed"), None)):
+            context = harness.store.task_context(TASK)
+            await call(context.__aenter__)
+            assert await call(context.task_state.aget, "attempt", -1) == attempt - 1
+            await call(context.task_state.aset, "attempt", attempt)
+            await call(context.__aexit__, None if error is None else type(error), error, None)
+        assert await call(harness.task().aget, "attempt") == 1
+
+    async def test_clear_on_success(self, harness: Harness) -> None:
+        """Clear the task's state at a good end where that is set; asset state never."""
+        call = harness.call
+        async with harness.open_store(clear_on_success=True) as store:
+            for error in (RuntimeError("failed"), None):
+                context = store.task_context(TASK, outlets=[ORDERS])
+                await call(context.__aenter__)
+                await call(context.task_state.aset, "key", 1)
+                await call(context.asset_state.aset, "key", 2)
+                await call(context.__aexit__, None if error is None else type(error), error, None)
+                assert await call(store.task_state(TASK).aget, "key") == (None if error is None else 1)
+                assert await call(store.asset_state[ORDERS].aget, "key") == 2
