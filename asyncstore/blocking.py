@@ -17,14 +17,15 @@ import threading
 import warnings
 from asyncio import _get_running_loop  # pyright: ignore[reportPrivateUsage]  # documented; avoids an exception
 from collections.abc import Awaitable, Callable, Coroutine, Generator
+from concurrent.futures import CancelledError as FutureCancelledError
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import anyio
 
-from .errors import BlockingCallWarning, StoreBusyError
+from .errors import BlockingCallWarning, StoreBusyError, StoreError
 
 __all__ = ["deliver", "drive", "in_thread", "inline", "outside", "run_on_portal", "warn_if_on_loop"]
 
@@ -157,18 +158,17 @@ async def in_thread(function: Callable[[], T], *, name: str, cancelled: Callable
     """
     future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
     threading.Thread(target=deliver, args=(future, function), name=name, daemon=True).start()
-    cancellation: asyncio.CancelledError | None = None
-    with anyio.CancelScope(shield=True):  # else a cancelled scope would cancel the wait below again and again
-        while not future.done():
-            try:
-                await asyncio.wait([future])
-            except asyncio.CancelledError as error:
-                cancellation = error
-                if cancelled is not None:
-                    cancelled()
-    if cancellation is not None:
+    try:
+        await asyncio.wait([future])
+    except asyncio.CancelledError:
+        if cancelled is not None:
+            cancelled()
+        with anyio.CancelScope(shield=True):  # else a cancelled scope would cancel the waits below again and again
+            while not future.done():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait([future])
         future.exception()  # seen: the cancellation comes first
-        raise cancellation
+        raise
     return future.result()
 
 
@@ -252,19 +252,16 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_portal.forget)
 
 
-async def _outcome(function: Callable[..., Awaitable[T]], args: tuple[object, ...]) -> Callable[[], T]:
+async def _outcome(
+    function: Callable[..., Awaitable[T]], args: tuple[object, ...]
+) -> tuple[T | None, BaseException | None]:
+    # Errors go as results: SystemExit would stop the loop, and TimeoutError could be taken for that of the wait.
     try:
-        result = await function(*args)
-    except (KeyboardInterrupt, SystemExit) as error:  # meant for the caller; they would stop the loop
-        return _raiser(error)
-    return lambda: result
-
-
-def _raiser(error: BaseException) -> Callable[[], Any]:
-    def throw() -> Any:
-        raise error
-
-    return throw
+        return await function(*args), None
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:
+        return None, error
 
 
 def run_on_portal(function: Callable[..., Awaitable[T]], *args: object, lock_timeout: float) -> T:
@@ -276,19 +273,25 @@ def run_on_portal(function: Callable[..., Awaitable[T]], *args: object, lock_tim
         what the coroutine waits for.
     :return: what the coroutine returns.
     :raises StoreBusyError: the time is over; the coroutine was cancelled.
+    :raises StoreError: the coroutine was cancelled by something else.
     """
     warn_if_on_loop()
     on_loop = _get_running_loop() is not None
     future = asyncio.run_coroutine_threadsafe(_outcome(function, args), _portal.get())
     try:
         try:
-            return future.result(lock_timeout if on_loop else None)()
+            result, error = future.result(lock_timeout if on_loop else None)
         except FutureTimeoutError:
-            if future.done():  # just now, or with an error of this kind
-                return future.result()()
-        raise StoreBusyError(
-            f"the call did not end within {lock_timeout:g} s; the blocked event loop may hold what it waits for. "
-            "Await the async twin instead"
-        )
+            if future.cancel():
+                raise StoreBusyError(
+                    f"the call did not end within {lock_timeout:g} s; the blocked event loop may hold what it waits "
+                    "for. Await the async twin instead"
+                ) from None
+            result, error = future.result()  # it ended in this instant
+    except FutureCancelledError:
+        raise StoreError("the call was cancelled before it ended; whether it happened is not known") from None
     finally:
-        future.cancel()  # where it is not done: the time is over, or the wait was interrupted
+        future.cancel()  # where the wait was interrupted
+    if error is not None:
+        raise error
+    return cast("T", result)

@@ -78,8 +78,6 @@ def translated(*, debug: bool = False) -> Generator[None]:
         yield
     except (KeyboardInterrupt, Exception, BaseExceptionGroup) as error:
         first = _leaves(error)[0]
-        if isinstance(first, BrokenPipeError):
-            output.finish()  # ends the program where it is stdout that broke
         ending = _ending(first)
         if isinstance(ending, Failure):
             ending.debug = debug
@@ -100,6 +98,9 @@ def _leaves(error: BaseException) -> list[BaseException]:
 def _ending(error: BaseException) -> BaseException:
     text = str(error) or type(error).__name__
     match error:
+        case BrokenPipeError() if output.is_abandoned():
+            output.silence(sys.stdout)
+            return click.exceptions.Exit(output.CLOSED)
         case click.ClickException() | click.exceptions.Exit() | click.Abort():
             return error
         case KeyboardInterrupt():

@@ -6,6 +6,7 @@ import codecs
 import json
 import os
 import re
+import select
 import sys
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
@@ -16,7 +17,7 @@ import click
 from ..clock import to_microseconds
 from ..records import Event, ExpiredRow
 
-__all__ = ["CLOSED", "emit", "event_line", "expired_line", "finish", "pairs", "silence"]
+__all__ = ["CLOSED", "emit", "event_line", "expired_line", "finish", "is_abandoned", "pairs", "silence"]
 
 #: The exit code when whoever reads stdout has gone: what a shell gives for SIGPIPE.
 CLOSED = 141
@@ -93,6 +94,15 @@ def finish() -> None:
     """
     with _writing() as stream:
         stream.flush()
+
+
+def is_abandoned() -> bool:
+    """Tell whether whoever reads stdout has gone."""
+    with suppress(OSError, ValueError, AttributeError):  # no stdout, none with a descriptor, or no `poll`
+        look = select.poll()
+        look.register(sys.stdout.fileno(), 0)
+        return any(state & (select.POLLERR | select.POLLHUP) for _, state in look.poll(0))
+    return False
 
 
 def silence(stream: TextIO) -> None:

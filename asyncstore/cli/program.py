@@ -30,6 +30,12 @@ class _Program(click.Group):
         # Ours come first: no package can put itself in the place of a command that people know.
         return super().get_command(ctx, cmd_name) or plugins.load(cmd_name)
 
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        with translated():  # --help writes in here
+            return super().make_context(info_name, args, parent, **extra)
+
     def invoke(self, ctx: click.Context) -> None:
         with translated(debug=bool(ctx.params.get("debug"))):
             super().invoke(ctx)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import socket
 import sys
-from collections.abc import Callable, Coroutine
+import threading
+from collections.abc import Callable, Coroutine, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -82,5 +86,34 @@ def run(ctx: click.Context, function: Callable[..., Coroutine[Any, Any, T]], *ar
     :raises Misuse: wrong usage or configuration, `ValueError` and `TypeError` among it.
     :raises Interrupted: Ctrl-C.
     """
+
+    async def main() -> T:
+        with _woken_by_signals():
+            return await function(*args, **options)
+
     with translated(debug=options_of(ctx).debug):
-        return asyncio.run(function(*args, **options))
+        return asyncio.run(main())
+
+
+@contextmanager
+def _woken_by_signals() -> Generator[None]:
+    """Have each signal wake the event loop.
+
+    `asyncio.run` cancels its task on SIGINT, but a signal that comes when the loop is just about to wait does not end
+    the wait, and is heard when the next thing happens, which may be never.
+    """
+    if sys.platform == "win32" or threading.current_thread() is not threading.main_thread():
+        yield  # there the loop does it by itself; elsewhere no signal arrives
+        return
+    loop = asyncio.get_running_loop()
+    reader, writer = socket.socketpair()
+    with reader, writer:
+        reader.setblocking(False)
+        writer.setblocking(False)
+        loop.add_reader(reader, reader.recv, 4096)
+        before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(before)
+            loop.remove_reader(reader)

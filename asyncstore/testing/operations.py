@@ -6,6 +6,7 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 
 from ..errors import StoreClosedError, StoreError
 from ..scopes import Asset, Scope, TaskScope
@@ -165,7 +166,7 @@ class OperationConformance(ConformanceBase):
             async with anyio.create_task_group() as group:
                 group.start_soon(state.aset, "key", ["new", steps])
                 for _ in range(steps):
-                    await anyio.lowlevel.checkpoint()
+                    await checkpoint()
                 group.cancel_scope.cancel()
             assert await state.aget("key") in ["old", ["new", steps]]
             await state.aset("key", "old")

@@ -8,6 +8,7 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 
 from ..abc import Capability
 from ..accessors.base import Update
@@ -54,7 +55,7 @@ class _Meeting:
                 if self._arrived == self._size:
                     self._everybody.set()
                 await self._everybody.wait()
-            await anyio.lowlevel.checkpoint()
+            await checkpoint()
             return before + 1
 
         return add
@@ -119,7 +120,7 @@ class UpdateConformance(ConformanceBase):
         await harness.call(state.aset, "key", 1, if_version=0)
 
         async def add(before: Any) -> Any:
-            await anyio.lowlevel.checkpoint()
+            await checkpoint()
             return before + 1
 
         if harness.way is Way.AWAIT:

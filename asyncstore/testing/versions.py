@@ -6,6 +6,7 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 
 from ..abc import Capability
 from ..changes import Change, Clear, Commit, Delete, Put
@@ -252,4 +253,4 @@ class VersionConformance(ConformanceBase):
             group.start_soon(write)
             while not done.is_set():
                 assert len(set((await state.aget_many(list("abc"))).values())) == 1
-                await anyio.lowlevel.checkpoint()
+                await checkpoint()

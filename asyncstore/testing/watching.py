@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 
 from ..abc import Capability
 from ..accessors import AssetStoreAccessor, TaskStoreAccessor
@@ -27,6 +28,11 @@ def _watch(state: StateAccessor, key: str) -> aclosing[AsyncGenerator[Any]]:
     return aclosing(cast("AsyncGenerator[Any]", state.awatch(key)))
 
 
+async def _now(values: AsyncGenerator[Any]) -> Any:
+    with anyio.fail_after(PATIENCE):
+        return await anext(values)
+
+
 async def _next(values: AsyncGenerator[Any], change: Callable[[], Awaitable[object]]) -> Any:
     """Give what a reader gets that waits already when the change is made."""
     got: list[Any] = []
@@ -38,7 +44,7 @@ async def _next(values: AsyncGenerator[Any], change: Callable[[], Awaitable[obje
         async with anyio.create_task_group() as group:
             group.start_soon(read)
             for _ in range(5):
-                await anyio.lowlevel.checkpoint()
+                await checkpoint()
             assert not got, f"the reader got {got[0]!r} before anything had changed"
             await change()
     return got[0]
@@ -55,17 +61,16 @@ class WatchConformance(ConformanceBase):
     async def _watches(self, harness: Harness, state: TaskStoreAccessor | AssetStoreAccessor) -> None:
         call = harness.call
         async with _watch(state, "key") as values:
-            assert await anext(values) is None
+            assert await _now(values) is None
             assert await _next(values, lambda: call(state.aset, "key", 1)) == 1
             assert await _next(values, lambda: call(state.aset, "key", [2])) == [2]
             assert await _next(values, lambda: call(state.adelete, "key")) is None
             assert await _next(values, lambda: call(state.aset, "key", 4)) == 4
             assert await _next(values, lambda: call(state.aclear)) is None
             await call(state.aset, "key", 5)
-            with anyio.fail_after(PATIENCE):
-                assert await anext(values) == 5
+            assert await _now(values) == 5
         async with _watch(state, "key") as values:
-            assert await anext(values) == 5
+            assert await _now(values) == 5
 
     async def test_watch_never_misses_the_last(self, harness: Harness) -> None:
         """Show a slow reader the last value of a fast writer."""
@@ -79,14 +84,14 @@ class WatchConformance(ConformanceBase):
         seen: list[int] = []
         with anyio.fail_after(PATIENCE):
             async with _watch(state, "key") as values, anyio.create_task_group() as group:
-                assert await anext(values) is None
+                assert await _now(values) is None
                 group.start_soon(write)
                 async for value in values:
                     seen.append(value)
                     if value == last:
                         break
                     for _ in range(value % 3 * 10):
-                        await anyio.lowlevel.checkpoint()
+                        await checkpoint()
         assert seen == sorted(set(seen))
 
     async def test_watch_of_expiry(self, harness: Harness) -> None:
@@ -94,7 +99,7 @@ class WatchConformance(ConformanceBase):
         state = harness.task()
         await harness.call(state.aset, "key", 1, retention=harness.retention)
         async with _watch(state, "key") as values:
-            assert await anext(values) == 1
+            assert await _now(values) == 1
             assert await _next(values, lambda: harness.let_pass(harness.retention)) is None
             assert await _next(values, lambda: harness.call(state.aset, "key", 2)) == 2
 
@@ -104,11 +109,10 @@ class WatchConformance(ConformanceBase):
         call, task, asset = harness.call, harness.task(), harness.asset()
         await call(task.aset_many, {"a": 1, "b": 1})
         async with _watch(task, "a") as first, _watch(task, "b") as second, _watch(asset, "a") as third:
-            assert [await anext(first), await anext(second), await anext(third)] == [1, 1, None]
+            assert [await _now(first), await _now(second), await _now(third)] == [1, 1, None]
             assert await _next(first, lambda: call(task.aset_many, {"a": 2, "b": 2})) == 2
             assert await _next(third, lambda: call(asset.aset, "a", 3)) == 3
-            with anyio.fail_after(PATIENCE):
-                assert await anext(second) == 2
+            assert await _now(second) == 2
             assert await _next(second, lambda: call(task.aset, "b", 4)) == 4
 
     @requires(Capability.ENTRIES)
@@ -118,7 +122,7 @@ class WatchConformance(ConformanceBase):
         await harness.call(state.aset, "key", 1)
         assert await harness.call(state.aget_entry, "key") is not None
         async with _watch(state, "key") as values:
-            assert await anext(values) == 1
+            assert await _now(values) == 1
             if harness.has(Capability.WATCHING | Capability.EXPIRY):
                 assert await _next(values, lambda: harness.call(state.aset, "key", 1)) == 1
             assert await _next(values, lambda: harness.call(state.aset, "key", 2)) == 2
@@ -129,7 +133,7 @@ class WatchConformance(ConformanceBase):
         backend = harness.backend
         for scope in await harness.scopes():
             async with aclosing(cast("AsyncGenerator[str | None]", backend.awatch(scope, "key"))) as texts:
-                assert await anext(texts) is None
+                assert await _now(texts) is None
                 assert await _next(texts, partial(backend.aset, scope, "key", '"a"')) == '"a"'
                 assert await _next(texts, partial(backend.adelete, scope, "key")) is None
 
@@ -138,9 +142,9 @@ class WatchConformance(ConformanceBase):
         """Let a reader leave at any time, and go on for the others."""
         state = harness.task()
         async with _watch(state, "key") as stays:
-            assert await anext(stays) is None
+            assert await _now(stays) is None
             async with _watch(state, "key") as leaves:
-                assert await anext(leaves) is None
+                assert await _now(leaves) is None
             with anyio.move_on_after(0):
                 async with _watch(state, "key") as cancelled:
                     await anext(cancelled)
@@ -159,13 +163,13 @@ class WatchConformance(ConformanceBase):
         await call(store.aactivate, orders)
         for end, error in ((store.adeactivate, AssetInactiveError), (store.adelete_asset, AssetNotFoundError)):
             async with _watch(store.asset_state[scope], "key") as values:
-                assert await anext(values) is None
+                assert await _now(values) is None
                 await call(end, orders)
-                with pytest.raises(error), anyio.fail_after(PATIENCE):
-                    await anext(values)
+                with pytest.raises(error):
+                    await _now(values)
             await call(store.aregister, orders)
             await call(store.aactivate, orders)
         await call(store.asset_state[orders].aset, "key", 1)
         await call(store.adelete_asset, orders)
         async with _watch(store.asset_state[orders], "key") as values:
-            assert await anext(values) is None
+            assert await _now(values) is None

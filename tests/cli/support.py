@@ -6,12 +6,12 @@ import inspect
 import os
 import subprocess
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from click.testing import CliRunner
 
@@ -23,6 +23,8 @@ LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 URL = "sqlite+aiosqlite:///asyncstore.db"
 # Warnings are errors here too; click's runner gives stderr apart by itself since 8.2.
 PROGRAM = [sys.executable, "-W", "error", "-m", "asyncstore.cli"]
+# As it is installed: the working directory is not on the path of modules.
+SCRIPT = [sys.executable, "-W", "error", str(Path(sys.executable).parent / "asyncstore")]
 _APART: dict[str, Any] = {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}
 
 
@@ -45,12 +47,17 @@ def environment(**more: str) -> dict[str, str]:
 
 
 @contextmanager
-def start(*args: str, **options: Any) -> Generator[subprocess.Popen[bytes]]:
+def start(
+    *args: str,
+    program: Sequence[str] = PROGRAM,
+    env: Mapping[str, str] | None = None,
+    stdout: int | IO[bytes] = subprocess.PIPE,
+    stderr: int = subprocess.PIPE,
+) -> Generator[subprocess.Popen[bytes]]:
     """Run the program; kill it if the test ends before it."""
-    env: dict[str, str] = options.pop("env", {})
-    streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    command = [*PROGRAM, *args]
-    process: subprocess.Popen[bytes] = subprocess.Popen(command, env=environment(**env), **{**streams, **options})
+    process = subprocess.Popen(
+        [*program, *args], env=environment(**(env or {})), stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr
+    )
     with process:
         try:
             yield process

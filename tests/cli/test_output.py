@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import click
@@ -117,12 +118,17 @@ def test_what_stdout_cannot_encode_is_escaped(monkeypatch: pytest.MonkeyPatch) -
     assert written.getvalue().decode("ascii").splitlines() == [r"Skipped: \u0411\u044d\u043a\u0435\u043d\u0434", "next"]
 
 
-def test_lines_are_written_as_they_come() -> None:
-    def lines() -> list[str]:
-        raise AssertionError
+def test_lines_are_written_as_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = with_stdout(monkeypatch, "utf-8")
 
-    with pytest.raises(AssertionError):
-        emit(line for each in (lines,) for line in each())
+    def lines() -> Iterator[str]:
+        yield "first"
+        sys.stdout.flush()
+        assert written.getvalue() == b"first\n"
+        yield "second"
+
+    emit(lines())
+    assert written.getvalue() == b"first\nsecond\n"
 
 
 def test_without_stdout_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.support import call, spawn
+from tests.cli.support import SCRIPT, call, spawn
 
 BACKEND = """
 from asyncstore import BaseStoreBackend
@@ -73,9 +73,12 @@ def test_every_problem_of_a_file_is_a_line(folder: Path) -> None:
 def test_a_backend_is_found_in_the_working_directory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "own_backend.py").write_text(BACKEND)
     monkeypatch.setenv("ASYNCSTORE__STATE_STORE__BACKEND", "own_backend.Own")
-    done = spawn("state-store", "cleanup-task-store")
+    done = spawn("state-store", "cleanup-task-store", program=SCRIPT)
     assert (done.code, done.out, done.err) == (0, "Skipped: Own has no cleanup of its own\n", "")
     assert not (folder / "asyncstore.db").exists()
+    done = spawn("state-store", "cleanup-task-store", program=SCRIPT, env={"PYTHONSAFEPATH": "1"})
+    assert (done.code, done.out) == (2, "")
+    assert "'own_backend.Own' cannot be imported" in done.err
 
 
 def test_nothing_in_the_working_directory_hides_an_installed_module(
@@ -84,8 +87,7 @@ def test_nothing_in_the_working_directory_hides_an_installed_module(
     (folder / "aiosqlite.py").write_text("raise SystemExit('taken over')")
     (folder / "own_backend.py").write_text(BACKEND + "import aiosqlite\naiosqlite.connect\n")
     monkeypatch.setenv("ASYNCSTORE__STATE_STORE__BACKEND", "own_backend.Own")
-    # As a script is started: without the working directory in front.
-    done = spawn("state-store", "cleanup-task-store", env={"PYTHONSAFEPATH": "", "PYTHONPATH": ""}, program=True)
+    done = spawn("state-store", "cleanup-task-store", program=SCRIPT)
     assert (done.code, done.err) == (0, "")
 
 

@@ -186,9 +186,10 @@ def test_ctrl_c_ends_a_backend_that_does_not_listen(
             "Skipped: the cleanup of Own cannot be tried without deleting",
         ),
         (
-            "    capabilities = Capability.CLEANUP\n"
-            "    async def acleanup(self, *, dry_run, **options):\n"
-            "        return CleanupReport('Own', 2, dry_run)\n",
+            """    capabilities = Capability.CLEANUP
+    async def acleanup(self, *, dry_run, **options):
+        return CleanupReport('Own', 2, dry_run)
+""",
             "Deleted 2 task state row(s).",
             "Would delete 2 task state row(s).",
         ),

@@ -5,7 +5,9 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 
 from asyncstore import (
     Asset,
@@ -15,6 +17,7 @@ from asyncstore import (
     CleanupReport,
     ConfigurationError,
     ManualClock,
+    Scope,
     Settings,
     Store,
     StoreError,
@@ -183,3 +186,32 @@ def test_a_backend_with_registrations_of_its_own_keeps_them() -> None:
         with pytest.raises(StoreError, match=r"Own.*Capability\.ASSETS"):
             store.register(ORDERS)
     assert {scope for scope, _ in backend.rows} == {AssetScope(name="ORDERS"), AssetScope(name="as it is")}
+
+
+@pytest.mark.anyio
+async def test_one_asset_that_is_registered_at_once_has_one_scope() -> None:
+    written = anyio.Event()
+
+    class Slow(MinimalBackend):
+        looks = 0
+
+        async def aget(self, scope: Scope, key: str, *, session: Any = None) -> str | None:
+            if key.startswith("canonical:"):
+                self.looks += 1
+                if self.looks == 1:
+                    await written.wait()  # until the other has registered the asset that was not there before
+            return await super().aget(scope, key)
+
+    backend = Slow()
+    scopes: list[AssetScope] = []
+
+    async def register() -> None:
+        scopes.append(await backend.aregister_asset(ORDERS))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(register)
+        while not backend.looks:
+            await checkpoint()
+        await register()
+        written.set()
+    assert scopes == [AssetScope(name="orders")] * 2

@@ -169,7 +169,9 @@ COSTS: dict[str, Cost] = {
         [BEGIN, "DELETE task_instance", COMMIT],
     ),
     # Asset state, of an asset that was used before.
-    "asset get": Cost(lambda s: s.asset_state[ORDERS].aget("key"), lambda s: s.asset_state[ORDERS].get("key"), [SELECT]),
+    "asset get": Cost(
+        lambda s: s.asset_state[ORDERS].aget("key"), lambda s: s.asset_state[ORDERS].get("key"), [SELECT]
+    ),
     "asset get the first time": Cost(
         lambda s: s.asset_state[ORDERS].aget("key"),
         lambda s: s.asset_state[ORDERS].get("key"),

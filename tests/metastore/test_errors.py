@@ -575,8 +575,7 @@ FAILURES: dict[str, tuple[type[sqlite3.Error], type[StoreError]]] = {
 
 
 @pytest.mark.parametrize("failure", FAILURES)
-@pytest.mark.parametrize("name", OPERATIONS)
-async def test_no_error_of_the_driver_escapes(name: str, failure: str, url: str, connections: Connections) -> None:
+async def test_no_error_of_the_driver_escapes(failure: str, url: str, path: Path, connections: Connections) -> None:
     kind, expected = FAILURES[failure]
 
     def fail(sql: str) -> None:
@@ -585,21 +584,21 @@ async def test_no_error_of_the_driver_escapes(name: str, failure: str, url: str,
             error.sqlite_errorname = failure
             raise error
 
-    settings = Settings(database=DatabaseSettings(lock_timeout=0.02))
+    settings = Settings(database=DatabaseSettings(lock_timeout=0.01))
     async with connect(url, settings=settings) as store:
         await store.task_state(TASK).aset("key", 1)
         await store.asset_state[ORDERS].aset("key", 1)
-        for raw in connections.opened:
-            raw.before = fail
-        with pytest.raises(expected) as caught:
-            await OPERATIONS[name](store)
-        assert type(caught.value) is expected
-        assert isinstance(caught.value.__cause__, kind)
-        assert "state.db" in str(caught.value)
-        assert not connections.in_transaction()
-        for raw in connections.opened:
-            raw.before = None
-        assert await store.task_state(TASK).aget("key") == 1
+        for name, operation in OPERATIONS.items():
+            for raw in connections.opened:
+                raw.before = fail
+            with pytest.raises(expected) as caught:
+                await operation(store)
+            assert type(caught.value) is expected, name
+            check(caught.value, path, cause=kind)
+            assert not connections.in_transaction(), name
+            for raw in connections.opened:
+                raw.before = None
+            assert await store.task_state(TASK).aget("key") == 1, name
 
 
 async def test_the_error_of_a_watchers_report_may_be_no_text(url: str) -> None:
