@@ -18,7 +18,6 @@ from typing import Any, ClassVar, Self, TypeVar
 
 import anyio
 
-from .backends import carried
 from .blocking import run_on_portal
 from .changes import Commit, CommitResult
 from .clock import SystemClock
@@ -34,6 +33,7 @@ from .records import (
     WatcherRecord,
     WatcherState,
 )
+from .registration import carried
 from .scopes import Asset, AssetScope, Scope
 
 __all__ = ["BaseStoreBackend", "Capability", "poll"]

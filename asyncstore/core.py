@@ -8,13 +8,13 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from .abc import BaseStoreBackend, Capability, poll
-from .backends import carried
 from .backends.in_place import InPlaceBackend
 from .blocking import inline
 from .changes import Commit, CommitResult
 from .clock import Clock, from_microseconds, to_microseconds
 from .errors import ConfigurationError
 from .records import StoredEntry
+from .registration import carried
 from .scopes import Asset, AssetScope, Scope, TaskScope
 from .values import check_size, decode, encode
 

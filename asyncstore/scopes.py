@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, final
+from typing import Protocol, cast, final
 from urllib.parse import quote
 
-from .values import JsonValue, encode
+from .values import JsonValue, decode, encode
 
 __all__ = ["Asset", "AssetScope", "Scope", "TaskScope", "Watcher", "check_key", "check_text"]
 
@@ -212,6 +212,10 @@ class Asset:
         """Return `extra` as JSON text."""
         return self._extra_json
 
+    def __reduce__(self) -> tuple[Callable[..., Asset], tuple[object, ...]]:
+        parts = self.explicit_name, self.explicit_uri, self.group, self.extra_json, self.watchers
+        return _asset, parts
+
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"an Asset is immutable; build a new one to change {name!r}")
 
@@ -228,3 +232,8 @@ class Asset:
         if self.explicit_name is None:
             return f"Asset(uri={self.explicit_uri!r})"
         return f"Asset({self.name!r})" if self.explicit_uri is None else f"Asset({self.name!r}, uri={self.uri!r})"
+
+
+def _asset(name: str | None, uri: str | None, group: str, extra_json: str, watchers: tuple[Watcher, ...]) -> Asset:
+    extra = cast("dict[str, JsonValue]", decode(extra_json))
+    return Asset(name, uri, group=group, extra=extra, watchers=watchers)

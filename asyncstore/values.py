@@ -44,10 +44,8 @@ _INSTEAD: dict[type, str] = {
     Fraction: "str(value)",
     PurePath: "str(value)",
     Enum: "value.value",
-    Mapping: "dict(value)",
-    Iterable: "list(value)",
 }
-#: What to store instead of other types, by a method or attribute that they have.
+#: And by a method or attribute that they have.
 _INSTEAD_BY_ATTRIBUTE = {
     "model_dump": "value.model_dump(mode='json')",
     "tolist": "value.tolist()",
@@ -56,10 +54,15 @@ _INSTEAD_BY_ATTRIBUTE = {
 
 
 def _instead(value: object) -> str:
+    for kind, instead in _INSTEAD.items():
+        if isinstance(value, kind):
+            return instead
     for name, instead in _INSTEAD_BY_ATTRIBUTE.items():
         if hasattr(value, name):
             return instead
-    return next((instead for kind, instead in _INSTEAD.items() if isinstance(value, kind)), "a dict, list or string")
+    if isinstance(value, Mapping):
+        return "dict(value)"
+    return "list(value)" if isinstance(value, Iterable) else "a dict, list or string"
 
 
 def encode(value: object) -> str:

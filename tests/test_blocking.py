@@ -10,6 +10,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
@@ -32,9 +33,9 @@ from asyncstore import (
     StoreBusyError,
     StoreError,
     TaskScope,
+    blocking,
     connect,
 )
-from asyncstore import blocking
 from asyncstore.blocking import drive, in_thread, inline, outside, run_on_portal
 
 TASK = TaskScope("dag", "run", "task")
@@ -103,7 +104,12 @@ def make(kind: str, folder: Path) -> BaseStoreBackend:
         return MetastoreBackend(f"sqlite+aiosqlite:///{folder}/state.db")
     if kind == "memory":
         return MetastoreBackend("sqlite+aiosqlite:///:memory:")
-    return {"dict": MemoryBackend, "coroutines": CoroutinesOnly, "own sync": OwnSync}[kind]()
+    kinds: dict[str, Callable[[], BaseStoreBackend]] = {
+        "dict": MemoryBackend,
+        "coroutines": CoroutinesOnly,
+        "own sync": OwnSync,
+    }
+    return kinds[kind]()
 
 
 @pytest.fixture(params=BACKENDS)
@@ -165,11 +171,9 @@ async def test_in_any_other_thread_while_the_loop_is_blocked(backend: BaseStoreB
     async with connect(backend=backend) as store:
         for number in range(3):
             await use_async(store, number)
-            found: list[Any] = []
-            thread = threading.Thread(target=lambda n=number: found.extend(use(store, n)))
-            thread.start()
-            thread.join(PATIENCE)  # on the loop's thread: nothing of this loop runs meanwhile
-            assert found == expected(number)
+            with ThreadPoolExecutor(1) as pool:
+                # `result` is awaited by the loop's thread: nothing of this loop runs meanwhile.
+                assert pool.submit(use, store, number).result(PATIENCE) == expected(number)
             assert await seen_async(store) == [number] * 2
 
 
@@ -304,7 +308,7 @@ async def test_a_coroutine_that_waits_for_the_blocked_loop() -> None:
 
         async def aget(self, scope: Scope, key: str, *, session: Any = None) -> str | None:
             try:
-                while not free.is_set():  # only the caller's loop sets it
+                while not free.is_set():  # noqa: ASYNC110 - it belongs to the caller's loop, which alone sets it
                     await asyncio.sleep(0.001)
             except asyncio.CancelledError:
                 ended.append("cancelled")

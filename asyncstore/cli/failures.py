@@ -39,8 +39,8 @@ class Failure(click.ClickException):
         """Write the message to stderr, each of its lines marked as an error."""
         if self.debug and self.__cause__ is not None:
             click.echo("".join(traceback.format_exception(self.__cause__)).rstrip(), file=file, err=True)
-        mark = "error:"
-        if sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb":
+        mark = "error:"  # `echo` takes the colour off again where stderr is no terminal
+        if not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb":
             mark = click.style(mark, fg="red", bold=True)
         for line in self.format_message().split("\n"):
             click.echo(f"{mark} {printable(line)}", file=file, err=True)

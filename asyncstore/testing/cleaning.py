@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 
 from ..abc import BaseStoreBackend, Capability
+from ..errors import BlockingCallWarning
 from ..records import CleanupBatch
 from ..retention import NEVER_EXPIRE
 from ..scopes import TaskScope
@@ -136,6 +139,28 @@ class CleanupConformance(ConformanceBase):
         if not await _skips(harness):
             assert (await call(harness.store.acleanup)).deleted == 0
         assert await call(state.aget_many, ["again", "forever"]) == {"again": 2, "forever": 2}
+
+    async def test_what_is_written_meanwhile_is_kept(self, harness: Harness) -> None:
+        """Leave a key alone that is written between two batches."""
+        if await _skips(harness):
+            return
+        state = harness.task()
+        for number, key in enumerate("abc", 1):
+            await harness.call(state.aset, key, 1, retention=harness.tick * number)
+        await harness.let_pass(harness.tick * 3)
+
+        def write(batch: CleanupBatch) -> None:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", BlockingCallWarning)
+                state.set(f"written at {batch.done}", 2)
+                if batch.done == 1:
+                    state.set("c", 2)
+
+        async with harness.open_store(state_cleanup_batch_size=1) as store:
+            report = await harness.call(store.acleanup, on_batch=write)
+        assert report.deleted == 2
+        expected = {"c": 2, "written at 1": 2, "written at 2": 2}
+        assert await harness.call(state.aget_many, ["a", "b", *expected]) == expected
 
     @requires(Capability.CLEANUP)
     async def test_delete_run(self, harness: Harness) -> None:

@@ -53,7 +53,7 @@ class ContextConformance(ConformanceBase):
     async def test_one_asset_needs_no_subscript(self, harness: Harness) -> None:
         """Stand for the only asset, however it is spelt; for none of several."""
         call, store = harness.call, harness.store
-        for inlets, outlets in (([ORDERS], []), ([ORDERS], [ORDERS]), ([Asset(uri=ORDERS.uri)], [ORDERS])):
+        for inlets, outlets in (([Asset(uri=ORDERS.uri)], [ORDERS]), ([ORDERS], [ORDERS]), ([ORDERS], [])):
             context = store.task_context(TASK, inlets=inlets, outlets=outlets)
             await call(context.__aenter__)
             before = await call(context.asset_state.aget, "watermark", 0)

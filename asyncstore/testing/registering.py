@@ -10,8 +10,8 @@ import pytest
 
 from ..abc import Capability
 from ..accessors import AssetStoreAccessor
-from ..backends.carried import REGISTRY
 from ..errors import AssetConflictError, AssetNotFoundError
+from ..registration.carried import REGISTRY
 from ..scopes import Asset, AssetScope
 from .harness import ConformanceBase, Harness, requires
 

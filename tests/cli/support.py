@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 URL = "sqlite+aiosqlite:///asyncstore.db"
 # Warnings are errors here too; click's runner gives stderr apart by itself since 8.2.
-PROGRAM = [sys.executable, "-W", "error", "-m", "asyncstore.cli"]
+PROGRAM = [sys.executable, "-W", "error", "-m", "asyncstore"]
 # As it is installed: the working directory is not on the path of modules.
 SCRIPT = [sys.executable, "-W", "error", str(Path(sys.executable).parent / "asyncstore")]
 _APART: dict[str, Any] = {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}

@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 
@@ -172,6 +175,27 @@ def test_run_passes_arguments_and_gives_the_result() -> None:
         return a + b
 
     assert run(click.Context(click.Command("alone")), add, 1, b=2) == 3
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the loop does it by itself there")
+def test_run_has_signals_wake_the_loop_and_leaves_nothing_of_it() -> None:
+    # Else a Ctrl-C that comes when the loop is about to wait is heard only when the next thing happens.
+    async def look() -> int:
+        found = signal.set_wakeup_fd(-1)
+        signal.set_wakeup_fd(found, warn_on_full_buffer=False)
+        return found
+
+    assert run(click.Context(click.Command("alone")), look) != -1
+    assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_run_works_in_a_thread() -> None:
+    async def answer() -> int:
+        return threading.get_ident()
+
+    with ThreadPoolExecutor(1) as threads:
+        other = threads.submit(run, click.Context(click.Command("alone")), answer).result()
+    assert other != threading.get_ident()
 
 
 # Commands of other packages

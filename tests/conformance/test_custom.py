@@ -12,11 +12,13 @@ from anyio.lowlevel import checkpoint
 from asyncstore import (
     Asset,
     AssetScope,
+    BaseStoreBackend,
     BlockingCallWarning,
     Capability,
     CleanupReport,
     ConfigurationError,
     ManualClock,
+    MemoryBackend,
     Scope,
     Settings,
     Store,
@@ -24,13 +26,14 @@ from asyncstore import (
     TaskScope,
     connect,
 )
+from asyncstore.blocking import inline
 from tests.conformance.backends import DirectBackend, MinimalBackend, UntimedBackend
 
 TASK = TaskScope("dag", "run", "task")
 ORDERS = Asset("orders", uri="s3://warehouse/orders/")
 
 
-def open_store(backend: MinimalBackend) -> Store:
+def open_store(backend: BaseStoreBackend) -> Store:
     return connect(backend=backend, settings=Settings())
 
 
@@ -97,14 +100,26 @@ async def test_the_loop_takes_the_coroutines() -> None:
 
 @pytest.mark.anyio
 async def test_sync_calls_on_the_loop_warn_once_per_call_site() -> None:
-    async with open_store(MinimalBackend()) as one, open_store(DirectBackend()) as other:
-        states = [store.task_state(TASK) for store in (one, other, one)]
+    async with open_store(MinimalBackend()) as store:
+        state = store.task_state(TASK)
         with pytest.warns(BlockingCallWarning, match="await the async twin") as warned:
-            assert [state.get("a") for state in states] == [None] * 3
+            assert [state.get("a") for _ in range(3)] == [None] * 3
         assert [warning.filename for warning in warned] == [__file__]
         with pytest.warns(BlockingCallWarning):
-            states[0].set("a", 1)
-        assert await states[0].aget("a") == 1
+            state.set("a", 1)
+        assert await state.aget("a") == 1
+
+
+@pytest.mark.anyio
+async def test_sync_calls_on_the_loop_warn_with_our_own_backends_too() -> None:
+    async with open_store(MemoryBackend()) as store:
+        with pytest.warns(BlockingCallWarning):
+            store.task_state(TASK).set("a", 1)
+
+
+def test_an_update_calls_its_function_as_a_caller_would() -> None:
+    with open_store(MemoryBackend()) as store:
+        assert store.task_state(TASK).update("a", lambda _: inline()) is False
 
 
 class TestCleanup:

@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -85,7 +85,7 @@ class Connections:
         self.threads.add(threading.get_ident())
 
     @contextmanager
-    def counting(self) -> Iterator[list[str]]:
+    def counting(self) -> Generator[list[str]]:
         """Give the statements of the block, in brief, at its end."""
         self.statements.clear()
         self.threads.clear()
@@ -166,7 +166,7 @@ def hear(): return json.loads(sys.stdin.readline())
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[sqlite3.Connection]:
+def locked(path: Path) -> Generator[sqlite3.Connection]:
     """Hold the write lock of a database file."""
     raw = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:

@@ -7,7 +7,7 @@ import gc
 import sqlite3
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
@@ -312,9 +312,7 @@ async def test_opening_is_cancelled_after_so_many_turns(url: str, connections: C
         assert connections.all_closed()
 
 
-async def test_a_scope_that_ends_while_opening_waits_for_a_lock(
-    url: str, path: Path, connections: Connections
-) -> None:
+async def test_a_scope_that_ends_while_opening_waits_for_a_lock(url: str, path: Path, connections: Connections) -> None:
     async with connect(url):
         pass
     waiting = asyncio.Event()
@@ -403,18 +401,14 @@ async def test_closing_twice_and_entering_twice(url: str, connections: Connectio
 # Interrupted: sync code in the main thread.
 
 
-@pytest.fixture
-def interrupted() -> Iterator[Callable[[], None]]:
-    def interrupt() -> None:
-        raise KeyboardInterrupt
-
-    yield interrupt
+def interrupt() -> None:
+    raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.filterwarnings("ignore::asyncstore.BlockingCallWarning")
 async def test_interrupted_at_every_statement(
-    name: str, store: Store, clock: ManualClock, connections: Connections, interrupted: Callable[[], None]
+    name: str, store: Store, clock: ManualClock, connections: Connections
 ) -> None:
     case = CASES[name]
     await reset(store, clock)
@@ -424,20 +418,18 @@ async def test_interrupted_at_every_statement(
     new = await whole(store)
     for at in range(1, steps.count + 1):
         await reset(store, clock)
-        with Steps(connections, at, interrupted), pytest.raises(KeyboardInterrupt):
+        with Steps(connections, at, interrupt), pytest.raises(KeyboardInterrupt):
             case.twin(store)
         assert not connections.in_transaction()
         assert await whole(store) in (old, new)
 
 
 @pytest.mark.filterwarnings("ignore::asyncstore.BlockingCallWarning")
-async def test_opening_is_interrupted_at_every_statement(
-    url: str, connections: Connections, interrupted: Callable[[], None]
-) -> None:
+async def test_opening_is_interrupted_at_every_statement(url: str, connections: Connections) -> None:
     at = 0
     while True:
         at += 1
-        with Steps(connections, at, interrupted) as steps:
+        with Steps(connections, at, interrupt) as steps:
             try:
                 with connect(url.replace("state.db", f"{at}.db")):
                     break

@@ -6,7 +6,7 @@ import ast
 import asyncio
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ def described(path: Path) -> Schema:
 
 
 @contextmanager
-def migrating(path: Path) -> Iterator[tuple[Any, Any]]:
+def migrating(path: Path) -> Generator[tuple[Any, Any]]:
     with (
         closing(sqlite3.connect(path, isolation_level=None)) as raw,
         migrate.migrating(raw, migrate.Patience(str(path), 1)) as both,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
 from datetime import timedelta
 from pathlib import Path
@@ -14,9 +14,10 @@ import pytest
 from blockbuster import BlockBuster, BlockingError, blockbuster_ctx
 
 import asyncstore
-from asyncstore import Asset, AssetScope, ManualClock, MetastoreBackend, Store, TaskScope, connect
+from asyncstore import Asset, AssetScope, Event, ManualClock, MetastoreBackend, Store, TaskScope, connect
 from asyncstore.backends.metastore.sqlite import database
 from asyncstore.backends.metastore.sqlite.lane import Lane
+from asyncstore.backends.metastore.sqlite.target import Target
 from asyncstore.records import WatcherState
 
 from .support import TASK, locked
@@ -53,7 +54,7 @@ async def every_accessor(store: Store) -> None:
         assert await state.akeys() == ["a", "b", "key"]
         assert await state.aupdate("key", lambda value: value + 1) == 2
         assert await state.aadvance("key", 3)
-        async with aclosing(cast("AsyncIterator[Any]", state.awatch("key"))) as values:  # type: ignore[type-var]
+        async with aclosing(cast("AsyncGenerator[Any]", state.awatch("key"))) as values:
             assert await anext(values) == 3
             await state.aset("key", 4)
             assert await anext(values) == 4
@@ -88,7 +89,8 @@ async def every_watcher(store: Store) -> None:
     await watcher.areport(WatcherState.DONE, error="none")
     assert len(await store.alist_watchers()) == 1
     assert len(await store.events(ORDERS).alist()) == 1
-    async with aclosing(store.events(AssetScope(name="orders")).__aiter__()) as events:  # type: ignore[type-var]
+    log = store.events(AssetScope(name="orders"))
+    async with aclosing(cast("AsyncGenerator[Event]", log.__aiter__())) as events:
         assert (await anext(events)).key == "key"
 
 
@@ -151,12 +153,16 @@ class _OnTheLoop(Lane):
         return function(raw, *args)
 
 
+def no_identity(_: Target) -> None:
+    return None
+
+
 async def test_the_detector_bites(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "Lane", _OnTheLoop)
     async with connect(url) as store:
         with pytest.raises(BlockingError, match=r"os\.stat"):
             await store.task_state(TASK).aget("key")
-    monkeypatch.setattr(database.Target, "identity", lambda _: None)
+    monkeypatch.setattr(Target, "identity", no_identity)
     async with connect(url) as store:
         with pytest.raises(BlockingError, match=r"sqlite3\.Connection\.execute"):
             await store.task_state(TASK).aget("key")

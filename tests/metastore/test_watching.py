@@ -134,7 +134,7 @@ async def test_every_moment_of_a_write(url: str, connections: Connections, seldo
                 nonlocal written
                 if sql.startswith("SELECT") and written < 3:
                     written += 1
-                    state.set("key", written)  # noqa: B023
+                    state.set("key", written)
 
             async with watch(state) as values:
                 setattr(reader, moment, write)
@@ -143,9 +143,7 @@ async def test_every_moment_of_a_write(url: str, connections: Connections, seldo
             await state.aset("key", 0)
 
 
-async def test_a_write_whose_writer_was_cancelled_is_seen(
-    url: str, connections: Connections, seldom: None
-) -> None:
+async def test_a_write_whose_writer_was_cancelled_is_seen(url: str, connections: Connections, seldom: None) -> None:
     async with connect(url) as store:
         state = store.task_state(TASK)
         await state.aset("key", "old")
@@ -174,7 +172,7 @@ async def test_a_write_whose_writer_was_cancelled_is_seen(
 async def first_look(store: Store, connections: Connections) -> None:
     """Let the poller look for the first time, which wakes everybody once, and those who wait read."""
     async with asyncio.timeout(PATIENCE):
-        while "PRAGMA data_version" not in connections.statements:
+        while "PRAGMA data_version" not in connections.statements:  # noqa: ASYNC110 - said by another thread
             await asyncio.sleep(0)
     for _ in range(3):
         await asyncio.sleep(0)
@@ -265,9 +263,7 @@ async def test_several_hundred_watches_share_one_poller(url: str, connections: C
     assert connections.all_closed()
 
 
-async def test_a_write_wakes_only_those_whom_it_concerns(
-    url: str, connections: Connections, seldom: None
-) -> None:
+async def test_a_write_wakes_only_those_whom_it_concerns(url: str, connections: Connections, seldom: None) -> None:
     async with connect(url) as store, AsyncExitStack() as stack:
         states: list[StateAccessor] = [store.task_state(TaskScope("dag", "run", "task", n)) for n in range(10)]
         states += [store.asset_state[Asset(f"asset-{n}")] for n in range(10)]

@@ -12,9 +12,9 @@ from ...changes import Change, Clear, Commit, CommitResult, NewEvent, Put, Recor
 from ...clock import Clock, from_microseconds, to_microseconds
 from ...errors import VersionConflictError
 from ...records import Event, ExpiredRow, Lease, StoredEntry, WatcherRecord
+from ...registration.deciding import Registered, inactive, lease_lost, never_expires, not_found, registration
 from ...scopes import Asset, AssetScope, Scope, TaskScope
 from ...values import decode
-from ..refusals import Registered, inactive, lease_lost, never_expires, not_found, registration
 
 __all__ = ["HeldAsset", "HeldWatcher", "Tables"]
 

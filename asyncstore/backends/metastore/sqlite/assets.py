@@ -7,9 +7,9 @@ from typing import Any
 
 from ....clock import Clock, from_microseconds
 from ....records import AssetRecord, Event, Lease, WatcherRecord, WatcherState
+from ....registration.deciding import Registered, not_found, registration
 from ....scopes import Asset, AssetScope
 from ....values import JsonValue, decode
-from ...refusals import Registered, not_found, registration
 from .. import statements
 from ..dialect import sql
 from .operations import locate, require_asset

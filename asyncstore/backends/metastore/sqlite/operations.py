@@ -11,8 +11,8 @@ from ....changes import Clear, Commit, CommitResult, Delete, NewEvent, Put, Reco
 from ....clock import Clock, from_microseconds, to_microseconds
 from ....errors import VersionConflictError
 from ....records import Lease, StoredEntry
+from ....registration.deciding import inactive, lease_lost, never_expires, not_found
 from ....scopes import AssetScope, Scope, TaskScope
-from ...refusals import inactive, lease_lost, never_expires, not_found
 from .. import statements
 from ..dialect import sql
 from ..owners import ASSET_BY, TASK, Owner

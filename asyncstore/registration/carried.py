@@ -15,7 +15,7 @@ from ..clock import from_microseconds
 from ..records import AssetRecord
 from ..scopes import Asset, AssetScope
 from ..values import decode, encode
-from .refusals import Registered, not_found, registration
+from .deciding import Registered, not_found, registration
 
 __all__ = ["REGISTRY", "Read", "Write", "get_asset", "locate", "register"]
 

@@ -1,4 +1,4 @@
-"""What every backend refuses in the same words, and how a registration is decided."""
+"""How a registration is decided, and what every backend refuses in the same words."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ def registration(asset: Asset, by_name: Registered | None, by_uri: Registered | 
         return by_uri
     if by_name and by_uri and by_name.id != by_uri.id:
         raise AssetConflictError(
-            f"{asset!r}: the name belongs to asset {by_name.id} and the URI to asset {by_uri.id} "
-            f"(named {by_uri.name!r}); delete one of the two"
+            f"{asset!r}: the name and the URI belong to two assets, {by_name.name!r} with the URI {by_name.uri!r} and "
+            f"{by_uri.name!r} with the URI {by_uri.uri!r}; use what is registered"
         )
     if by_name and uri is not None and by_name.uri not in {None, uri}:
         raise AssetConflictError(
