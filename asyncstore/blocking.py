@@ -18,6 +18,7 @@ import warnings
 from asyncio import _get_running_loop  # pyright: ignore[reportPrivateUsage]  # documented; avoids an exception
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from concurrent.futures import CancelledError as FutureCancelledError
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import contextmanager
 from pathlib import Path
@@ -277,8 +278,10 @@ def run_on_portal(function: Callable[..., Awaitable[T]], *args: object, lock_tim
     """
     warn_if_on_loop()
     on_loop = _get_running_loop() is not None
-    future = asyncio.run_coroutine_threadsafe(_outcome(function, args), _portal.get())
+    loop = _portal.get()
+    future: Future[tuple[T | None, BaseException | None]] | None = None
     try:
+        future = asyncio.run_coroutine_threadsafe(_outcome(function, args), loop)
         try:
             result, error = future.result(lock_timeout if on_loop else None)
         except FutureTimeoutError:
@@ -291,7 +294,8 @@ def run_on_portal(function: Callable[..., Awaitable[T]], *args: object, lock_tim
     except FutureCancelledError:
         raise StoreError("the call was cancelled before it ended; whether it happened is not known") from None
     finally:
-        future.cancel()  # where the wait was interrupted
+        if future is not None:
+            future.cancel()  # where the wait was interrupted
     if error is not None:
         raise error
     return cast("T", result)

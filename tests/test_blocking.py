@@ -6,6 +6,7 @@ import asyncio
 import gc
 import signal
 import sqlite3
+import sys
 import threading
 import time
 import warnings
@@ -475,7 +476,10 @@ def test_an_interrupted_wait_cancels_the_coroutine() -> None:
 
     def interrupt() -> None:
         assert started.wait(PATIENCE)
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        main = threading.main_thread().ident or 0
+        while sys._current_frames()[main].f_code.co_name != "wait":  # pyright: ignore[reportPrivateUsage]
+            pass
+        signal.pthread_kill(main, signal.SIGINT)
 
     thread = threading.Thread(target=interrupt)
     thread.start()

@@ -57,7 +57,7 @@ def test_the_finder_of_imports_finds_them() -> None:
     assert {
         ("json", None),
         ("asyncstore.changes", "Clear"),
-        ("asyncstore.backends.refusals", "inactive"),
+        ("asyncstore.registration.deciding", "inactive"),
         ("asyncstore.backends.metastore", "statements"),
     } <= found
 

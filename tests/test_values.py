@@ -34,7 +34,7 @@ def containers(children: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     return st.lists(children) | st.dictionaries(TEXT, children)
 
 
-VALUES = st.recursive(SCALARS, containers, max_leaves=20).filter(lambda value: value is not None)
+VALUES = st.recursive(SCALARS, containers, max_leaves=8).filter(lambda value: value is not None)
 
 
 # What is accepted comes back.

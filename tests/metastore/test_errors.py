@@ -144,15 +144,10 @@ def test_a_lock_against_reading(url: str, path: Path) -> None:
 UNPRIVILEGED = """
 import os
 from asyncstore import StoreError, TaskScope, connect
-url, warm = sys.argv[1:]
+warm = sys.argv[1]
 scope = TaskScope("dag", "run", "task")
 with connect(warm) as store:  # imports all it needs, while that can be read
     store.task_state(scope).set("key", 1)
-    try:
-        store.backend.run_blocking(lambda: store.backend.acommit(None))
-    except Exception:
-        import traceback
-        traceback.format_exc()
 if os.getuid() == 0:
     os.setgid(65534)
     os.setuid(65534)
@@ -166,8 +161,23 @@ def use():
         state = store.task_state(scope)
         get, set = lambda: state.get("key"), lambda: state.set("key", 2)
         return [attempt(get), attempt(set), attempt(get)]
-say(attempt(use))
+while True:
+    url = hear()
+    say(attempt(use))
 """
+
+
+@pytest.fixture(scope="module")
+def unprivileged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Path], Any]]:
+    """Tell what a process without privileges meets when it reads, writes and reads again."""
+    warm = tmp_path_factory.mktemp("warm") / "warm.db"
+    with Child(UNPRIVILEGED, f"sqlite:///{warm}") as child:
+
+        def use(path: Path) -> Any:
+            child.say(f"sqlite:///{path}")
+            return child.hear()
+
+        yield use
 
 
 @pytest.fixture
@@ -180,45 +190,40 @@ def public() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-def unprivileged(path: Path, warm: Path) -> Any:
-    with Child(UNPRIVILEGED, f"sqlite:///{path}", f"sqlite:///{warm}") as child:
-        return child.hear()
-
-
-def test_a_file_that_may_only_be_read(public: Path, tmp_path: Path) -> None:
+def test_a_file_that_may_only_be_read(public: Path, unprivileged: Callable[[Path], Any]) -> None:
     path = public / "state.db"
     open_and_write(f"sqlite:///{path}")
     public.chmod(0o777)
     path.chmod(0o444)
-    before, written, after = unprivileged(path, tmp_path / "warm.db")
+    before, written, after = unprivileged(path)
     assert before == after == 1
     assert written[:2] == ["StoreReadOnlyError", "OperationalError"]
     assert repr(str(path)) in written[2]
     assert "permissions" in written[2]
 
 
-def test_a_folder_that_may_only_be_read(public: Path, tmp_path: Path) -> None:
+def test_a_folder_that_may_only_be_read(public: Path, unprivileged: Callable[[Path], Any]) -> None:
     path = public / "state.db"
     open_and_write(f"sqlite:///{path}")
     path.chmod(0o666)
-    kind, cause, text = unprivileged(path, tmp_path / "warm.db")
+    kind, cause, text = unprivileged(path)
     assert (kind, cause) == ("StoreReadOnlyError", "OperationalError")  # to read, SQLite needs a file beside it
     assert repr(str(path)) in text
     assert "check the permissions of the file and its folder" in text
 
 
-def test_no_file_in_a_folder_that_may_only_be_read(public: Path, tmp_path: Path) -> None:
-    kind, cause, text = unprivileged(public / "state.db", tmp_path / "warm.db")
+def test_no_file_in_a_folder_that_may_only_be_read(public: Path, unprivileged: Callable[[Path], Any]) -> None:
+    kind, cause, text = unprivileged(public / "state.db")
     assert (kind, cause) == ("StoreUnavailableError", "OperationalError")
     assert "check that its folder exists and can be written" in text
     assert not (public / "state.db").exists()
 
 
-def test_a_folder_that_may_not_be_entered(public: Path, tmp_path: Path) -> None:
+def test_a_folder_that_may_not_be_entered(public: Path, unprivileged: Callable[[Path], Any]) -> None:
     path = public / "secret" / "state.db"
     path.parent.mkdir(0o700)
     open_and_write(f"sqlite:///{path}")
-    kind, cause, text = unprivileged(path, tmp_path / "warm.db")
+    kind, cause, text = unprivileged(path)
     assert (kind, cause) == ("StoreUnavailableError", "OperationalError")
     assert repr(str(path)) in text
 

@@ -40,7 +40,7 @@ for _ in range(int(sys.argv[1])):
 
 
 def test_several_processes_create_one_file_at_once(tmp_path: Path) -> None:
-    rounds, count = 4, 4
+    rounds, count = 3, 4
     with ExitStack() as stack:
         children = [stack.enter_context(Child(CREATOR, str(rounds))) for _ in range(count)]
         assert [child.hear() for child in children] == ["ready"] * count

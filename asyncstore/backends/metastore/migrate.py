@@ -1,4 +1,7 @@
-"""The schema's revision: what a database has, what this release needs, and the way from one to the other."""
+"""The schema's revision: what a database has, what this release needs, and the way from one to the other.
+
+SQLite's errors come through as they are, but for a lock that is not free in time.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ...errors import SchemaError, StoreBusyError, StoreClosedError
-from .sqlite.errors import is_busy, mapped
+from .sqlite.errors import is_busy
 
 __all__ = ["HEAD", "Patience", "migrating", "prepare", "revision_of", "upgrade"]
 
@@ -115,11 +118,10 @@ def prepare(raw: sqlite3.Connection, patience: Patience) -> None:
     :raises SchemaError: the tables are missing, or older or newer than this release.
     :raises StoreBusyError: it took too long.
     """
-    with mapped(patience.place):
+    found = patience(lambda: revision_of(raw))
+    if found is None and patience(lambda: _is_empty(raw)):
+        _change(raw, patience, only_if_empty=True)
         found = patience(lambda: revision_of(raw))
-        if found is None and patience(lambda: _is_empty(raw)):
-            _change(raw, patience, only_if_empty=True)
-            found = patience(lambda: revision_of(raw))
     _check(found, patience.place)
 
 
@@ -132,12 +134,11 @@ def upgrade(raw: sqlite3.Connection, patience: Patience) -> tuple[str | None, st
     :raises SchemaError: a newer release wrote it.
     :raises StoreBusyError: the lock was not free in time.
     """
-    with mapped(patience.place):
-        before = patience(lambda: revision_of(raw))
-        if before is not None and before not in _known():
-            _check(before, patience.place)
-        if before != HEAD:
-            _change(raw, patience, only_if_empty=False)
+    before = patience(lambda: revision_of(raw))
+    if before is not None and before not in _known():
+        _check(before, patience.place)
+    if before != HEAD:
+        _change(raw, patience, only_if_empty=False)
     return before, HEAD
 
 

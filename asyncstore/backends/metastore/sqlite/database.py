@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -46,8 +46,8 @@ class _Opened:
     def __init__(self, target: Target, lock_timeout: float, durability: str, patience: migrate.Patience) -> None:
         self._target = target
         self._place = str(target)
-        with ExitStack() as undo:
-            writer = connect(target, durability=durability)
+        with ExitStack() as undo, mapped(self._place):
+            writer = patience(lambda: connect(target, durability=durability))
             undo.callback(writer.close)
             migrate.prepare(writer, patience)
             self._identity = target.identity()
@@ -55,7 +55,7 @@ class _Opened:
             undo.callback(self.writer.close)
             self.reader = self.writer
             if target.path is not None:
-                reader = connect(target, durability=durability, read_only=True, create=False)
+                reader = patience(lambda: connect(target, durability=durability, read_only=True, create=False))
                 self.reader = Lane(reader, self._place, lock_timeout, name="asyncstore reader")
             undo.pop_all()
 
@@ -179,11 +179,8 @@ class SqliteDatabase:
         patience = self._patience()
 
         def work() -> tuple[str | None, str]:
-            raw = connect(self._target, durability=self._durability)
-            try:
+            with mapped(patience.place), closing(self._connect(patience, create=True)) as raw:
                 return migrate.upgrade(raw, patience)
-            finally:
-                raw.close()
 
         return work() if inline() else await in_thread(work, name="asyncstore upgrade", cancelled=patience.cancel)
 
@@ -195,12 +192,11 @@ class SqliteDatabase:
         if not self._target.exists():
             return None
         patience = self._patience()
-        raw = connect(self._target, durability=self._durability, create=False)
-        try:
-            with mapped(patience.place):
-                return patience(lambda: migrate.revision_of(raw))
-        finally:
-            raw.close()
+        with mapped(patience.place), closing(self._connect(patience, create=False)) as raw:
+            return patience(lambda: migrate.revision_of(raw))
+
+    def _connect(self, patience: migrate.Patience, *, create: bool) -> sqlite3.Connection:
+        return patience(lambda: connect(self._target, durability=self._durability, create=create))
 
     async def aclose(self) -> None:
         """Close the connections, once what has begun is done."""

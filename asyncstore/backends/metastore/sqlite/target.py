@@ -13,7 +13,6 @@ from sqlalchemy.exc import ArgumentError
 
 from ....errors import ConfigurationError, StoreUnavailableError
 from ....settings.showing import show
-from .errors import mapped
 from .lane import BUSY_SLICE
 
 __all__ = ["Target", "connect"]
@@ -88,13 +87,13 @@ class Target:
 
 
 def connect(target: Target, *, durability: str, read_only: bool = False, create: bool = True) -> sqlite3.Connection:
-    """Open a connection.
+    """Open a connection; to be called with patience, for even the settings read the file.
 
     :param target: the database.
     :param durability: "full" for `synchronous=FULL`, "normal" for `NORMAL`.
     :param read_only: refuse to write on this connection.
     :param create: make a file that is missing.
-    :raises DatabaseError: the file cannot be opened, or is no database.
+    :raises StoreUnavailableError: the file is a folder.
     :raises ConfigurationError: Python was built with a SQLite that is too old.
     """
     if sqlite3.sqlite_version_info < _OLDEST:
@@ -105,21 +104,20 @@ def connect(target: Target, *, durability: str, read_only: bool = False, create:
     if path is not None and os.path.isdir(path):  # noqa: PTH112
         raise StoreUnavailableError(f"{target} is a folder; name a file in it")
     uri = path is not None and not create
-    with mapped(str(target)):
-        raw = sqlite3.connect(
-            ":memory:" if path is None else f"{path.as_uri()}?mode=rw" if uri else path,
-            timeout=BUSY_SLICE,
-            isolation_level=None,
-            check_same_thread=False,
-            cached_statements=256,
-            uri=uri,
-        )
-        try:
-            raw.execute("PRAGMA foreign_keys = ON")
-            raw.execute(f"PRAGMA synchronous = {'FULL' if durability == 'full' else 'NORMAL'}")
-            if read_only:
-                raw.execute("PRAGMA query_only = ON")
-        except BaseException:
-            raw.close()
-            raise
+    raw = sqlite3.connect(
+        ":memory:" if path is None else f"{path.as_uri()}?mode=rw" if uri else path,
+        timeout=BUSY_SLICE,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=256,
+        uri=uri,
+    )
+    try:
+        raw.execute("PRAGMA foreign_keys = ON")
+        raw.execute(f"PRAGMA synchronous = {'FULL' if durability == 'full' else 'NORMAL'}")
+        if read_only:
+            raw.execute("PRAGMA query_only = ON")
+    except BaseException:
+        raw.close()
+        raise
     return raw
