@@ -1,6 +1,6 @@
 """What one operation costs through the accessors on a SQLite file, beside the bare drivers, in one run.
 
-    python -m benchmarks.store_operations [--seconds 1] [--rounds 5]
+python -m benchmarks.store_operations [--seconds 1] [--rounds 5]
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How fast the folder watcher records files that are there already: each event a commit of its own, made durable.
 
-    python -m benchmarks.watch_throughput [--files 10000]
+python -m benchmarks.watch_throughput [--files 10000]
 """
 
 from __future__ import annotations

@@ -25,7 +25,8 @@ class LineWriter:
 
         :param line: the text, without its end of line.
         """
-        with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):  # `run` ended with an error, which ends the program
+        # Where `run` ended with an error, the program is about to end.
+        with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
             await self._send.send(line)
 
     def close(self) -> None:
