@@ -12,6 +12,7 @@ from asyncstore import (
     BaseStoreBackend,
     ClaimedWatcher,
     Commit,
+    Event,
     LeaseLostError,
     MemoryBackend,
     Store,
@@ -211,6 +212,29 @@ async def test_a_busy_database_is_tried_again_without_resuming_the_generator(
     assert recorder.payloads == [1, 2]
     assert len(commits) == 5
     assert Log.notes == ["cleanup"]
+
+
+@pytest.mark.parametrize("error", [ValueError("bad"), StoreBusyError("locked")])
+async def test_what_follows_a_commit_is_never_a_reason_to_commit_again(store: Store, error: Exception) -> None:
+    thrown: list[Exception] = []
+
+    class Careful(BaseEventTrigger):
+        async def run(self) -> AsyncIterator[TriggerEvent]:
+            at = await self.asset_state.aget("at", 0)
+            try:
+                if at == 0:
+                    yield TriggerEvent("once", checkpoint={"at": 1})
+            except Exception as raised:
+                thrown.append(raised)
+
+    async def fails(event: Event) -> None:
+        raise error
+
+    with anyio.fail_after(20):
+        await Triggerer(store, [watched("a", Careful())], on_event=fails).run()
+    assert thrown == []
+    assert len(await store.events().alist()) == 1
+    assert "bad" in str((await store.alist_watchers())[0].last_error) or isinstance(error, StoreBusyError)
 
 
 async def test_a_watcher_claimed_elsewhere_stops_and_writes_nothing_more(

@@ -14,6 +14,7 @@ from asyncstore import (
     Asset,
     AssetNotFoundError,
     ClaimedWatcher,
+    Commit,
     Event,
     LeaseLostError,
     Store,
@@ -168,37 +169,59 @@ class Supervisor:
             event: Any = await anext(events)
             while True:
                 try:
-                    await self._record(claimed, event)
+                    commit = await self._prepare(claimed, event)
                 except (TypeError, ValueError) as error:
                     throw = getattr(events, "athrow", None)
                     if throw is None:
                         raise
                     event = await throw(error)  # at the yield; the generator may go on
-                else:
-                    event = await anext(events)
+                    continue
+                await self._commit(claimed, commit)
+                event = await anext(events)
         except StopAsyncIteration:
             return
 
-    async def _record(self, claimed: ClaimedWatcher, event: object) -> None:
+    async def _prepare(self, claimed: ClaimedWatcher, event: object) -> Commit:
         if not isinstance(event, TriggerEvent):
             raise InvalidTriggerError(f"{self} yielded {event!r}; it should yield TriggerEvent(payload, ...)")
-        backoff: Backoff | None = None
+        patience = _Patience(str(self))
         while True:
             try:
-                commit = await claimed.prepare(event.payload, event.key, event.checkpoint)
+                return await claimed.prepare(event.payload, event.key, event.checkpoint)
+            except _TRANSIENT as error:
+                await patience.wait(error)
+
+    async def _commit(self, claimed: ClaimedWatcher, commit: Commit) -> None:
+        patience = _Patience(str(self))
+        while True:
+            try:
                 # A commit in hand is finished, even when the triggerer drains: given up half-way nobody would know
                 # whether it happened, and it must not be tried again then.
                 with self._drain.shield() as shield:
-                    recorded, duplicate = await claimed.acommit(commit)
-                    if self._on_event is not None and not duplicate:
-                        await self._on_event(recorded)
-                # Behind the shield, a cancellation finds a watcher that never waits for anything itself, and its
-                # siblings get their turn.
-                await anyio.lowlevel.checkpoint()
-                if not shield.cancelled_caught:
-                    return
+                    event, duplicate = await claimed.acommit(commit)
+                break
             except _TRANSIENT as error:
-                backoff = backoff or Backoff(0.1, 5.0)
-                delay = backoff.next()
-                logger.warning("%s: no commit yet, tried again in %.1f s: %s", self, delay, error)
-                await anyio.sleep(delay)
+                await patience.wait(error)
+        if shield.cancelled_caught:
+            await anyio.sleep_forever()  # the time to drain is over; here is where the cancellation arrives
+        if self._on_event is not None and not duplicate:
+            with self._drain.shield():
+                await self._on_event(event)
+        # Behind the shield, a cancellation finds a watcher that never waits for anything itself, and its siblings
+        # get their turn.
+        await anyio.lowlevel.checkpoint()
+
+
+class _Patience:
+    """Wait between two attempts at what a passing failure of the database keeps from happening."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._backoff: Backoff | None = None
+
+    async def wait(self, error: StoreError) -> None:
+        """Say what is wrong, and wait a little longer each time."""
+        self._backoff = self._backoff or Backoff(0.1, 5.0)
+        delay = self._backoff.next()
+        logger.warning("%s: no commit yet, tried again in %.1f s: %s", self._what, delay, error)
+        await anyio.sleep(delay)
