@@ -312,7 +312,7 @@ class BaseStoreBackend(ABC):
 
         :param dry_run: delete nothing; list them to `on_batch`.
         :param batch_size: rows per transaction; 0 for one statement. An interruption loses no batch already done.
-        :param on_batch: called after each batch, in the thread that works.
+        :param on_batch: called after each batch, by the caller's thread; it should be quick.
         """
         raise self._lacks(Capability.CLEANUP, "clean up")
 

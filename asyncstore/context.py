@@ -38,12 +38,15 @@ class TaskContext:
         outlets: Sequence[Asset] = (),
         clear_on_success: bool = False,
     ) -> None:
+        if not isinstance(scope, TaskScope):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"a task context belongs to a TaskScope, not to a {type(scope).__name__}: {scope!r}")
+        inlets, outlets = tuple(inlets), tuple(outlets)
         for asset in (*inlets, *outlets):
             if not isinstance(asset, Asset):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise TypeError(f"inlets and outlets are Assets, not {type(asset).__name__}: {asset!r}")
         self._core = core
         self.scope = scope
-        self._assets = tuple(dict.fromkeys((*inlets, *outlets)))
+        self._assets = (*inlets, *outlets)
         self._clear_on_success = clear_on_success
         self._updated_by = f"task:{scope.ti_id}"
         self._asset_state: AssetStoreAccessors | None = None

@@ -25,7 +25,7 @@ class EventLog:
     `async for event in store.events(orders)` yields those in the log and then waits for more, without end.
 
     :param core: the store's core.
-    :param asset: the asset; None for all.
+    :param asset: an `Asset`, which need not be registered yet, or an `AssetScope` of one that is; None for all.
     :param after: only events with a larger id.
     :param poll_interval: seconds between two looks for new events.
     """
@@ -33,6 +33,8 @@ class EventLog:
     def __init__(
         self, core: Core, asset: Asset | AssetScope | None, *, after: int = 0, poll_interval: float = 0.2
     ) -> None:
+        if not isinstance(asset, Asset | AssetScope | None):
+            raise TypeError(f"events belong to an Asset or AssetScope, not to {asset!r}")
         self._core = core
         self._asset = asset
         self._after = after
@@ -54,13 +56,17 @@ class EventLog:
         async def read(scope: AssetScope | None) -> Sequence[Event]:
             return await self._core.call(lambda: self._core.backend.alist_events(scope, after=after, limit=limit))
 
-        if not isinstance(self._asset, Asset):
-            return await read(self._asset)
-        scope = await self._core.resolve(self._asset)
+        if limit is not None and limit < 0:
+            raise ValueError(f"limit must be 0 or more, or None for all, not {limit}")
+        asset = self._asset
+        if not isinstance(asset, Asset):
+            return await read(asset)
+        # Reading registers nothing: an asset that nobody watched yet, or that was deleted, has no events.
+        name, uri = asset.explicit_name, asset.explicit_uri
         try:
-            return await read(scope)
-        except AssetNotFoundError:  # deleted since it was resolved: declared again, it is a new asset
-            return await read(await self._core.resolve_anew(self._asset))
+            return await read(AssetScope(name=name) if name is not None else AssetScope(uri=uri))
+        except AssetNotFoundError:
+            return []
 
     async def __aiter__(self) -> AsyncIterator[Event]:
         after = self._after

@@ -155,8 +155,8 @@ class Asset:
 
     :param name: the name, up to 1,500 bytes of UTF-8, as the URI.
     :param uri: where it is. Any text; nothing opens it.
-    :param group: a label for people; says nothing about identity.
-    :param extra: a JSON object for people; says nothing about identity.
+    :param group: a label for people; says nothing about identity, and stays what it was at the first registration.
+    :param extra: a JSON object for people; as `group`.
     :param watchers: what watches it (see `triggers.AssetWatcher`).
     :raises TypeError: a part is of another type.
     :raises ValueError: neither name nor URI is given, a part cannot be a name, or two watchers share a name.
@@ -186,6 +186,7 @@ class Asset:
         if uri is not None:
             check_text(uri, "asset uri", MAX_ASSET_BYTES)
         check_text(group, "asset group", MAX_ASSET_BYTES)
+        watchers = tuple(watchers)
         names = [watcher.name for watcher in watchers]
         if len(set(names)) < len(names):
             twice = next(each for each in names if names.count(each) > 1)
@@ -206,6 +207,12 @@ class Asset:
     def uri(self) -> str:
         """Return the URI; the name where none was given."""
         return self.explicit_uri if self.explicit_uri is not None else self.name
+
+    @property
+    def extra(self) -> dict[str, JsonValue]:
+        """Return `extra`, a copy."""
+        kept = decode(self._extra_json)
+        return kept if isinstance(kept, dict) else {}
 
     @property
     def extra_json(self) -> str:

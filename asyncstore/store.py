@@ -48,6 +48,10 @@ def connect(
     :param clock: tells when values expire; default: the system's.
     :return: the store.
     """
+    if not isinstance(backend, BaseStoreBackend | str | None):
+        raise TypeError(f"backend is an object of a BaseStoreBackend subclass, or its dotted path, not {backend!r}")
+    if not isinstance(settings, Settings | None):
+        raise TypeError(f"settings is a Settings object, not {settings!r}")
     return Store(url, backend=backend, settings=settings, clock=clock)
 
 
@@ -76,13 +80,14 @@ class Store:
 
     # Life.
 
-    def _configure(self) -> tuple[Settings, BaseStoreBackend, bool]:
+    def _configure(self) -> tuple[Settings, Callable[[], BaseStoreBackend]]:
         # Reads files and imports the backend's libraries.
         if self._url is not None and self._given is not None:
             raise ConfigurationError("connect: url and backend exclude each other; drop one of the two")
         settings = load_settings() if self._settings is None else self._settings
         if isinstance(self._given, BaseStoreBackend):
-            return settings, self._given, False
+            given = self._given
+            return settings, lambda: given
         if self._url is not None:  # the argument asks for the metastore, whatever is configured
             database = settings.database.model_copy(update={"url": self._url})
             state_store = settings.state_store.model_copy(update={"backend": None})
@@ -90,7 +95,7 @@ class Store:
         elif self._given is not None:
             state_store = settings.state_store.model_copy(update={"backend": self._given})
             settings = settings.model_copy(update={"state_store": state_store})
-        return settings, choose(settings, self._clock), True
+        return settings, choose(settings, self._clock)
 
     async def _open(self) -> Self:
         if self._core is not None or self._opening:
@@ -98,9 +103,10 @@ class Store:
         self._opening = True
         try:
             if inline():
-                settings, backend, owned = self._configure()
+                settings, make = self._configure()
             else:
-                settings, backend, owned = await in_thread(self._configure, name="asyncstore connect")
+                settings, make = await in_thread(self._configure, name="asyncstore connect")
+            backend, owned = make(), not isinstance(self._given, BaseStoreBackend)
             core = Core(
                 backend,
                 clock=self._clock,
@@ -213,6 +219,8 @@ class Store:
         :raises AssetConflictError: its name has another URI, or its URI is under another name.
         """
         core = self.core
+        if not isinstance(asset, Asset):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"an Asset is needed, not {type(asset).__name__}: {asset!r}")
         scope = await core.resolve_anew(asset)
         return await core.call(lambda: core.backend.aget_asset(scope))
 

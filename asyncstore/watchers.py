@@ -54,7 +54,7 @@ class ClaimedWatcher:
             check_key(key)
         puts: list[Put] = []
         for asset, values in self._by_asset(checkpoint):
-            scope = self.lease.asset if asset == self._asset else await self._core.resolve(asset)
+            scope = self.lease.asset if asset == self._asset else await self._core.resolve_anew(asset)
             for name, value in sorted(values.items()):
                 check_key(name)
                 puts.append(Put(scope, name, self._core.encode(name, value)))

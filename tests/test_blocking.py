@@ -566,6 +566,46 @@ async def test_in_thread_ends_before_a_cancellation_is_raised(scoped: bool) -> N
     assert told == ["cancelled", "ended", "raised"]
 
 
+def test_in_thread_may_outlive_its_loop() -> None:
+    release = threading.Event()
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(in_thread(lambda: release.wait(PATIENCE), name="left behind"))
+    loop.run_until_complete(asyncio.sleep(0))
+    (thread,) = [each for each in threading.enumerate() if each.name == "left behind"]
+    loop.close()
+    release.set()
+    thread.join(PATIENCE)
+    assert not task.done()
+    task.get_coro().close()  # nobody will run it any more
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        del task
+        gc.collect()
+
+
+@pytest.mark.anyio
+async def test_in_thread_does_not_spin_in_a_cancelled_scope(monkeypatch: pytest.MonkeyPatch) -> None:
+    release = threading.Event()
+    waits = 0
+    wait = asyncio.wait
+
+    def counted(*args: Any, **options: Any) -> Any:
+        nonlocal waits
+        waits += 1
+        return wait(*args, **options)
+
+    monkeypatch.setattr(asyncio, "wait", counted)
+    async with anyio.create_task_group() as group:
+        group.start_soon(lambda: in_thread(lambda: release.wait(PATIENCE), name="slow"))
+        await asyncio.sleep(0)
+        group.cancel_scope.cancel()
+        with anyio.CancelScope(shield=True):
+            for _ in range(50):
+                await asyncio.sleep(0)
+        release.set()
+    assert waits == 2
+
+
 @pytest.mark.filterwarnings("ignore::asyncstore.BlockingCallWarning")
 def test_a_store_needs_no_executor(tmp_path: Path) -> None:
     async def late() -> int:

@@ -57,7 +57,7 @@ class AssetStoreAccessor(StateAccessor):
 
     async def _again(self, error: AssetNotFoundError) -> Scope:
         # Somebody deleted the asset since it was resolved: declared again, it is a new one.
-        if not isinstance(self._target, Asset) or self._lease is not None:
+        if not isinstance(self._target, Asset):
             raise error
         scope = self._resolved = await self._core.resolve_anew(self._target)
         return scope

@@ -127,9 +127,12 @@ class StateAccessor(ABC):
         """Follow a key: its value now, then every later one that the reader keeps up with.
 
         None stands for absent, expired and deleted. The last state is never missed. Leave the loop, or close the
-        iterator, to stop.
+        iterator, to stop. As with every async generator, a cancellation inside `anext` ends it: follow anew after a
+        timeout, which gives the value as it is then.
 
         :param key: the key.
+        :raises AssetNotFoundError: the asset is deleted while it is followed.
+        :raises AssetInactiveError: the asset is deactivated.
         """
         check_key(key)
         texts, text = await self._at(lambda scope: self._follow(scope, key))
@@ -204,6 +207,7 @@ class StateAccessor(ABC):
     async def _update(
         self, key: str, function: Update, default: object, expiry: Callable[[], datetime | None]
     ) -> JsonValue:
+        expiry()  # refuses a bad retention before anything is called
         start = None if default is None else encode(default)
         while True:
             entry = await self.aget_entry(key)
@@ -226,6 +230,7 @@ class StateAccessor(ABC):
 
     async def _advance(self, key: str, value: object, expiry: Callable[[], datetime | None]) -> bool:
         check_key(key)
+        expiry()  # refuses a bad retention even where nothing will be written
         kind = _order(value, "value")
         self._core.encode(key, value)
         while True:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 from ..abc import BaseStoreBackend
@@ -15,25 +16,32 @@ from ..settings import Settings
 __all__ = ["choose"]
 
 _OPTION = "[state_store] backend"
+_METASTORE = "asyncstore.backends.metastore.backend.MetastoreBackend"
 
 
-def choose(settings: Settings, clock: Clock) -> BaseStoreBackend:
-    """Make the backend that the settings name; with one of the user's own, no metastore is opened.
+def choose(settings: Settings, clock: Clock) -> Callable[[], BaseStoreBackend]:
+    """Import the backend that the settings name; with one of the user's own, no metastore is opened.
 
     :param settings: the options.
     :param clock: tells when values expire.
+    :return: makes the backend; to be called where it is used, since it may be bound to a thread or an event loop.
     :raises ConfigurationError: the dotted path does not lead to a backend.
     """
     path = settings.state_store.backend
-    if path is None:
-        # SQLAlchemy is imported here and below only.
-        from .metastore import MetastoreBackend
+    kind = None if path is None else _load(path)
+    if path is not None and kind is not None and f"{kind.__module__}.{kind.__qualname__}" != _METASTORE:
+        return partial(_make, path, kind, clock)
+    # SQLAlchemy is imported here and below only.
+    from .metastore import MetastoreBackend
 
-        database = settings.database
-        return MetastoreBackend(
-            database.url, lock_timeout=database.lock_timeout, durability=database.durability, clock=clock
-        )
-    return _make(path, _load(path), clock)
+    database = settings.database
+    return partial(
+        MetastoreBackend,
+        database.url,
+        lock_timeout=database.lock_timeout,
+        durability=database.durability,
+        clock=clock,
+    )
 
 
 def _load(path: str) -> type[BaseStoreBackend]:
@@ -42,7 +50,7 @@ def _load(path: str) -> type[BaseStoreBackend]:
         raise ConfigurationError(f"{_OPTION}: {path!r} is no dotted path of a class, such as 'package.module.Class'")
     try:
         found: Any = getattr(importlib.import_module(module), name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigurationError(f"{_OPTION}: {path!r} cannot be imported: {type(error).__name__}: {error}") from error
     if not (inspect.isclass(found) and issubclass(found, BaseStoreBackend)):
         raise ConfigurationError(f"{_OPTION}: {path!r} is no subclass of asyncstore.BaseStoreBackend")
@@ -58,5 +66,5 @@ def _make(path: str, kind: type[BaseStoreBackend], clock: Clock) -> BaseStoreBac
         return make(clock=clock) if "clock" in inspect.signature(kind).parameters else make()
     except ConfigurationError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigurationError(f"{_OPTION}: {path!r} could not be made: {type(error).__name__}: {error}") from error

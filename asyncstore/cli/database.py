@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import click
 
@@ -29,7 +29,7 @@ def db() -> None:
 def upgrade(ctx: click.Context) -> None:
     """Bring the schema to the revision that this release needs; create it where there is none.
 
-    Nothing happens where it is current. Running programs of the release before are refused afterwards.
+    Nothing happens where it is current. Programs of the release before are refused when they start afterwards.
     """
     run(ctx, _upgrade, _metastore(ctx))
 
@@ -86,9 +86,12 @@ def _place(backend: MetastoreBackend) -> str:
 
 def _metastore(ctx: click.Context) -> MetastoreBackend:
     settings = settings_of(ctx)
-    if settings.state_store.backend is not None:
+    from ..backends.metastore import MetastoreBackend
+
+    backend = choose(settings, SystemClock())()
+    if not isinstance(backend, MetastoreBackend):
         raise ConfigurationError(
             f"[state_store] backend is {settings.state_store.backend!r}, so no metastore is in use; "
             "--database names one all the same"
         )
-    return cast("MetastoreBackend", choose(settings, SystemClock()))
+    return backend

@@ -1,7 +1,7 @@
 """Registrations of assets in a backend that knows four operations only.
 
 They are kept as asset state of a reserved asset, so that every process resolves an asset to the same scope. Each is
-kept under its canonical name, its name and its URI. Two processes that register different things under one name at
+kept under its canonical name, its name and its URI. Two callers that register different things under one name at
 the same instant are not told apart; a backend that must do that declares `Capability.ASSETS`.
 """
 
@@ -128,7 +128,7 @@ async def _write(write: Write, kept: _Kept, before: _Kept | None) -> None:
 async def _find(read: Read, scope: AssetScope) -> _Kept:
     found = None
     if scope.name is not None:
-        found = await _by_name(read, scope.name) or _kept(await read(REGISTRY, _key("canonical", scope.name)))
+        found = await _by_name(read, scope.name)
         if found is not None and scope.uri not in {None, found.uri or found.name}:
             found = None
     elif scope.uri is not None:
@@ -145,7 +145,7 @@ async def locate(read: Read, scope: AssetScope) -> AssetScope:
     """Find the canonical scope of a registered asset.
 
     :param read: reads asset state.
-    :param scope: the asset's name, URI or canonical scope.
+    :param scope: the asset's name or URI.
     :raises AssetNotFoundError: nothing is registered there.
     """
     return (await _find(read, scope)).scope
@@ -158,7 +158,10 @@ async def get_asset(read: Read, scope: AssetScope) -> AssetRecord:
     :param scope: the asset's name, URI or canonical scope.
     :raises AssetNotFoundError: nothing is registered there.
     """
-    kept = await _find(read, scope)
+    kept = None
+    if scope.name is not None and scope.uri is None:
+        kept = _kept(await read(REGISTRY, _key("canonical", scope.name)))
+    kept = kept or await _find(read, scope)
     extra = decode(kept.extra)
     return AssetRecord(
         scope=kept.scope,

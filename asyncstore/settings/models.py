@@ -30,12 +30,8 @@ class DatabaseSettings(_Section):
     url: str = Field(
         default="sqlite+aiosqlite:///asyncstore.db",
         pattern=r"^[A-Za-z][A-Za-z0-9_+]*://[^\x00-\x1f\x7f]*$",
-        description=(
-            "URL of the metastore, SQLite or PostgreSQL. A relative SQLite path is relative to the working directory."
-        ),
-        json_schema_extra={
-            "allowed": "a URL such as 'sqlite+aiosqlite:///asyncstore.db' or 'postgresql+asyncpg://host/name'"
-        },
+        description=("URL of the metastore, a SQLite database. A relative path is relative to the working directory."),
+        json_schema_extra={"allowed": "a URL such as 'sqlite+aiosqlite:///asyncstore.db'"},
     )
     lock_timeout: float = Field(
         default=5.0,

@@ -24,7 +24,9 @@ TASK = TaskScope("dag", "run", "task")
 #: Seconds that something which must happen gets; only a failing test waits so long.
 PATIENCE = 30.0
 
-_VERB = re.compile(r"(BEGIN|COMMIT|ROLLBACK|PRAGMA \w+|SELECT|INSERT|UPDATE|DELETE)(?:.*?asyncstore_(\w+))?", re.DOTALL)
+_VERB = re.compile(
+    r"(BEGIN IMMEDIATE|BEGIN|COMMIT|ROLLBACK|PRAGMA \w+|SELECT|INSERT|UPDATE|DELETE)(?:.*?asyncstore_(\w+))?", re.DOTALL
+)
 
 
 def brief(statement: str) -> str:
@@ -73,8 +75,8 @@ class Connections:
         raw = sqlite3.connect(*args, **options, factory=Connection)
         assert isinstance(raw, Connection)
         raw.set_trace_callback(partial(self._note, raw))
-        self.prepare(raw)
         self.opened.append(raw)
+        self.prepare(raw)
         return raw
 
     def _note(self, raw: Connection, statement: str) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import shutil
 import sqlite3
 import tempfile
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
@@ -38,7 +40,7 @@ from asyncstore import (
 from asyncstore.backends.metastore import migrate
 from asyncstore.records import WatcherState
 
-from .support import TASK, Child, Connections, locked
+from .support import PATIENCE, TASK, Child, Connection, Connections, locked
 
 pytestmark = pytest.mark.anyio
 
@@ -127,15 +129,29 @@ def test_a_lock_while_the_tables_are_made(url: str, path: Path) -> None:
     open_and_write(url)
 
 
-def test_a_lock_against_reading(url: str, path: Path) -> None:
+@pytest.mark.parametrize("released", [False, True])
+def test_a_lock_against_reading(url: str, path: Path, connections: Connections, released: bool) -> None:
     open_and_write(url)
+    connections.opened.clear()
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("PRAGMA locking_mode = EXCLUSIVE")
         other.execute("BEGIN EXCLUSIVE")
         other.execute("CREATE TABLE other (a)")
-        with pytest.raises(StoreBusyError) as caught:
-            open_and_write(url)
-        check(caught.value, path)
+
+        def release(raw: Connection) -> None:
+            if [raw] == connections.opened[1:]:  # the second attempt: the first has met the lock
+                other.close()
+
+        if released:
+            connections.prepare = release  # type: ignore[method-assign]
+            with connect(url) as store:
+                assert store.task_state(TASK).get("key") == 1
+        else:
+            with pytest.raises(StoreBusyError) as caught:
+                open_and_write(url)
+            check(caught.value, path)
+        assert len(connections.opened) >= 2
+        assert connections.all_closed()
     open_and_write(url)
 
 
@@ -644,6 +660,38 @@ async def test_after_closing(url: str, path: Path, connections: Connections) -> 
     async with backend:  # somebody who opens it means it
         assert await state.aget("key") == 1
     assert connections.all_closed()
+
+
+def test_a_backend_that_nobody_closed_is_closed_with_the_last_reference(
+    url: str, path: Path, connections: Connections
+) -> None:
+    backend = MetastoreBackend(url)
+    backend.set(TASK, "key", "1")
+    asyncio.run(backend.aset(TASK, "key", "2"))
+    threads = [each for each in threading.enumerate() if each.name in {"asyncstore writer", "asyncstore reader"}]
+    assert threads
+    del backend
+    gc.collect()
+    assert connections.all_closed()
+    for thread in threads:
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+    assert os.listdir(path.parent) == ["state.db"]
+
+
+async def test_closing_does_not_wait_for_those_who_wait_for_a_lock(url: str, path: Path) -> None:
+    async with connect(url) as store:
+        await store.task_state(TASK).aset("key", "old")
+        with locked(path):
+            waiting = [asyncio.create_task(store.task_state(TASK).aset("key", "new")) for _ in range(5)]
+            assert await store.task_state(TASK).aget("key") == "old"
+            backend = store.backend
+            assert isinstance(backend, MetastoreBackend)
+            await backend.aclose()
+            results = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(result) for result in results] == [StoreClosedError] * 5
+    async with connect(url) as store:
+        assert await store.task_state(TASK).aget("key") == "old"
 
 
 def test_after_closing_from_sync_code(url: str, connections: Connections) -> None:

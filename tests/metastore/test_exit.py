@@ -81,16 +81,18 @@ begun.wait()
 """,
     "a loop that ends while a thread waits for a lock": """
 import sqlite3
+other = sqlite3.connect(sys.argv[2], isolation_level=None)
 async def main():
-    async with connect(url) as store:
-        state = store.task_state(scope)
-        await state.aset("key", 1)
-        with sqlite3.connect(sys.argv[2], isolation_level=None) as other:
-            other.execute("BEGIN IMMEDIATE")
-            task = asyncio.create_task(state.aset("key", 2))
-            await asyncio.sleep(0)
-        other.close()
-asyncio.run(main())
+    store = await connect(url).__aenter__()
+    state = store.task_state(scope)
+    await state.aset("key", 1)
+    other.execute("BEGIN IMMEDIATE")
+    task = asyncio.create_task(state.aset("key", 2))
+    await asyncio.sleep(0)
+    return store
+kept = asyncio.run(main())
+other.close()
+assert kept.task_state(scope).get("key") == 1
 """,
     "a watch that nobody ends": """
 async def main():

@@ -20,7 +20,7 @@ import asyncstore
 from asyncstore import Asset, MetastoreBackend, SchemaError, StoreBusyError, connect
 from asyncstore.backends.metastore import migrate, schema
 
-from .support import TASK, Child, Connections, locked
+from .support import TASK, Child, Connection, Connections, locked
 
 ROOT = Path(asyncstore.__file__).parent
 VERSIONS = ROOT / "backends" / "metastore" / "migrations" / "versions"
@@ -161,6 +161,21 @@ def test_what_fails_half_way_leaves_nothing(
     assert connections.all_closed()
     with connect(url) as store:
         store.task_state(TASK).set("key", 1)
+
+
+def test_somebody_elses_tables_that_appear_meanwhile(url: str, path: Path, connections: Connections) -> None:
+    def intrude(sql: str) -> None:
+        if sql.startswith("PRAGMA journal_mode"):
+            with closing(sqlite3.connect(path, isolation_level=None)) as raw:
+                raw.execute("CREATE TABLE theirs (a)")
+
+    def watch(raw: Connection) -> None:
+        raw.before = intrude
+
+    connections.prepare = watch  # type: ignore[method-assign]
+    with pytest.raises(SchemaError, match="run `asyncstore db upgrade`"):
+        connect(url).__enter__()
+    assert [name for _, name, _, _ in described(path)] == ["theirs"]
 
 
 def test_rows_go_with_what_they_hang_on(url: str, path: Path) -> None:

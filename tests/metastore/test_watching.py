@@ -77,6 +77,12 @@ def pollers() -> list[str]:
     return [task.get_name() for task in asyncio.all_tasks() if "poller" in task.get_name() and not task.cancelling()]
 
 
+async def following(values: Values) -> Any:
+    """Read the next value, which must come."""
+    async with asyncio.timeout(PATIENCE):
+        return await anext(values)
+
+
 async def until(values: Values, wanted: Callable[[Any], bool]) -> list[Any]:
     """Read until a value is the wanted one; gives all that were read."""
     seen: list[Any] = []
@@ -91,17 +97,17 @@ async def until(values: Values, wanted: Callable[[Any], bool]) -> list[Any]:
 async def test_what_is_there_and_what_comes(store: Store) -> None:
     for state in (store.task_state(TASK), store.asset_state[ORDERS]):
         async with watch(state) as values:
-            assert await anext(values) is None
+            assert await following(values) is None
             await state.aset("key", 1)
-            assert await anext(values) == 1
+            assert await following(values) == 1
             await state.aset("key", 1)  # every write counts
-            assert await anext(values) == 1
+            assert await following(values) == 1
             await state.adelete("key")
-            assert await anext(values) is None
+            assert await following(values) is None
             await state.aset_many({"key": 2, "other": 3})
-            assert await anext(values) == 2
+            assert await following(values) == 2
             await state.aclear()
-            assert await anext(values) is None
+            assert await following(values) is None
         assert pollers() == []
 
 
@@ -109,12 +115,11 @@ async def test_the_last_of_many_writes_is_never_missed(store: Store, seldom: Non
     state = store.task_state(TASK)
     for _ in range(5):
         async with watch(state) as values:
-            await anext(values)
+            await following(values)
             writes = [asyncio.create_task(state.aupdate("key", lambda n: n + 1, default=0)) for _ in range(20)]
             last = 0
             while last < 20:
-                async with asyncio.timeout(PATIENCE):
-                    value = await anext(values)
+                value = await following(values)
                 assert value > last
                 last = value
             await asyncio.gather(*writes)
@@ -149,7 +154,7 @@ async def test_a_write_whose_writer_was_cancelled_is_seen(url: str, connections:
         await state.aset("key", "old")
         loop = asyncio.get_running_loop()
         async with watch(state) as values:
-            assert await anext(values) == "old"
+            assert await following(values) == "old"
             waiting = asyncio.ensure_future(anext(values))
             await first_look(store, connections)
             go = threading.Event()
@@ -194,7 +199,7 @@ with connect(sys.argv[1]) as store:
         with Child(writer, url) as child:
             assert await asyncio.to_thread(child.hear) == "ready"
             async with watch(store.task_state(TASK)) as values:
-                assert await anext(values) is None
+                assert await following(values) is None
                 for value in (1, 2, None, "three"):
                     child.say(value)
                     assert (await until(values, lambda found, value=value: found == value))[-1] == value  # type: ignore[misc]
@@ -202,7 +207,7 @@ with connect(sys.argv[1]) as store:
 
 async def test_another_store_and_another_thread_write(url: str) -> None:
     async with connect(url) as store, connect(url) as other, watch(store.task_state(TASK)) as values:
-        await anext(values)
+        await following(values)
         await other.task_state(TASK).aset("key", 1)
         assert (await until(values, lambda value: value == 1))[-1] == 1
         await asyncio.to_thread(store.task_state(TASK).set, "key", 2)
@@ -213,7 +218,7 @@ async def test_values_expire(store: Store, clock: ManualClock) -> None:
     state = store.task_state(TASK)
     await state.aset("key", 1, retention=timedelta(seconds=10))
     async with watch(state) as values:
-        assert await anext(values) == 1
+        assert await following(values) == 1
         waiting = asyncio.ensure_future(anext(values))
         clock.advance(timedelta(seconds=9))
         await state.aset("key", 2, retention=timedelta(seconds=10))
@@ -237,7 +242,7 @@ async def test_an_asset_that_is_deactivated_or_deleted(store: Store, seldom: Non
         await store.aregister(ORDERS)
         await store.aactivate(ORDERS)
         async with watch(state) as values:
-            assert await anext(values) is None
+            assert await following(values) is None
             waiting = asyncio.ensure_future(anext(values))
             await asyncio.sleep(0)
             await change()
@@ -269,7 +274,7 @@ async def test_a_write_wakes_only_those_whom_it_concerns(url: str, connections: 
         states += [store.asset_state[Asset(f"asset-{n}")] for n in range(10)]
         watches = [await stack.enter_async_context(watch(state)) for state in states]
         for values in watches:
-            await anext(values)
+            await following(values)
         waiting = [asyncio.ensure_future(anext(values)) for values in watches]
         await first_look(store, connections)
         for number, write in ((3, states[3].aset), (14, states[14].aset)):  # type: ignore[attr-defined]
@@ -307,21 +312,21 @@ async def test_the_poller_ends_with_the_last_watch(url: str) -> None:
     async with connect(url) as store:
         state = store.task_state(TASK)
         async with watch(state) as one:
-            await anext(one)
+            await following(one)
             async with watch(state, "other") as two:
-                await anext(two)
+                await following(two)
                 assert len(pollers()) == 1
             assert len(pollers()) == 1
         assert pollers() == []
         async with watch(state) as again:
-            await anext(again)
+            await following(again)
             assert len(pollers()) == 1
         assert pollers() == []
 
 
 async def test_an_error_of_the_database_reaches_the_reader(url: str, path: Path) -> None:
     async with connect(url) as store, watch(store.task_state(TASK)) as values:
-        assert await anext(values) is None
+        assert await following(values) is None
         waiting = asyncio.ensure_future(anext(values))
         path.rename(path.with_name("moved"))
         with pytest.raises(StoreUnavailableError, match="was deleted or replaced"):
@@ -333,7 +338,7 @@ async def test_an_error_of_the_database_reaches_the_reader(url: str, path: Path)
 async def test_closing_the_store_ends_its_watches(url: str, connections: Connections) -> None:
     async with connect(url) as store:
         values = cast("Values", store.task_state(TASK).awatch("key"))
-        assert await anext(values) is None
+        assert await following(values) is None
         waiting = asyncio.ensure_future(anext(values))
         await asyncio.sleep(0)
     with pytest.raises(StoreClosedError):
@@ -347,14 +352,14 @@ async def test_closing_the_store_ends_its_watches(url: str, connections: Connect
 async def test_a_poller_outlives_an_error(url: str, path: Path) -> None:
     async with connect(url) as store, connect(url) as other:
         async with watch(store.task_state(TASK)) as values:
-            assert await anext(values) is None
+            assert await following(values) is None
             hidden = path.with_name("hidden")
             for _ in range(3):
                 os.rename(path, hidden)
                 os.rename(hidden, path)
                 await asyncio.sleep(0.002)
         async with watch(store.task_state(TASK)) as values:
-            assert await anext(values) is None
+            assert await following(values) is None
             await other.task_state(TASK).aset("key", 1)
             assert (await until(values, lambda value: value == 1))[-1] == 1
 
@@ -366,7 +371,7 @@ def test_two_loops_watch_one_backend(url: str) -> None:
 
     async def follow() -> None:
         async with connect(backend=backend) as store, watch(store.task_state(TASK)) as values:
-            await anext(values)
+            await following(values)
             ready.wait()
             found.append((await until(values, lambda value: value == "last"))[-1])
         assert pollers() == []

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, final
 from ...abc import Capability
 from ...changes import Clear, Commit, CommitResult, Delete, Put
 from ...clock import Clock, SystemClock
+from ...errors import StoreBusyError
 from ...records import (
     AssetRecord,
     CleanupBatch,
@@ -32,6 +33,21 @@ from .tables import HeldWatcher, Tables
 __all__ = ["MemoryBackend"]
 
 
+class _Lock:
+    """Be a lock that is waited for in bounded time: a signal handler may come while this very thread holds it."""
+
+    def __init__(self, timeout: float) -> None:
+        self._lock = threading.Lock()
+        self._timeout = timeout
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(timeout=self._timeout):
+            raise StoreBusyError("the in-memory store: an operation of this process holds it")
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
 @final
 class MemoryBackend(InPlaceBackend):
     """Keep everything in this process's memory, for as long as this object lives.
@@ -46,7 +62,7 @@ class MemoryBackend(InPlaceBackend):
     def __init__(self, *, clock: Clock | None = None) -> None:
         self._tables = Tables(clock or SystemClock())
         self._hub = WatchHub(self._tables.clock)
-        self._lock = threading.Lock()
+        self._lock = _Lock(self.lock_timeout)
 
     # State.
 

@@ -121,7 +121,7 @@ watcher = Table(
     sqlite_autoincrement=True,
 )
 
-# No index on `watcher_id`: only deleting a watcher looks for it, and every event would pay.
+# No index on `watcher_id`: only the deletion of an asset looks for it, and every event would pay.
 event = Table(
     f"{PREFIX}event",
     metadata,

@@ -233,14 +233,20 @@ def delete_expired() -> Executable:
     return delete(task_state).where(_expired)
 
 
-def delete_expired_batch() -> Executable:
-    """Delete `limit` expired rows, the oldest first; gives the instances they belonged to."""
-    primary = tuple_(task_state.c.task_instance_id, task_state.c.key)
-    batch = select(task_state.c.task_instance_id, task_state.c.key).where(_expired).order_by(task_state.c.expires_at)
+def pick_expired() -> Executable:
+    """Pick `limit` expired rows, the oldest first."""
     return (
-        delete(task_state)
-        .where(primary.in_(batch.limit(bindparam("limit", type_=Integer))))
-        .returning(task_state.c.task_instance_id)
+        select(task_state.c.task_instance_id, task_state.c.key)
+        .where(_expired)
+        .order_by(task_state.c.expires_at)
+        .limit(bindparam("limit", type_=Integer))
+    )
+
+
+def delete_place() -> Executable:
+    """Delete one row of task state by its primary key."""
+    return delete(task_state).where(
+        task_state.c.task_instance_id == bindparam("task_instance_id"), task_state.c.key == bindparam("key")
     )
 
 

@@ -43,8 +43,11 @@ def delete_all(raw: sqlite3.Connection, now: int) -> int:
 
 def delete_batch(raw: sqlite3.Connection, now: int, limit: int) -> int:
     """Delete some expired rows, and those of their task instances left without any."""
-    rows = raw.execute(sql(statements.delete_expired_batch), {"now": now, "limit": limit}).fetchall()
+    rows = raw.execute(sql(statements.pick_expired), {"now": now, "limit": limit}).fetchall()
     if rows:
-        ids = json.dumps(sorted({instance for (instance,) in rows}))
+        # One by one: SQLite would find a list of pairs by their first half only, and read every key of an instance.
+        places = ({"task_instance_id": instance, "key": key} for instance, key in rows)
+        raw.executemany(sql(statements.delete_place), places)
+        ids = json.dumps(sorted({instance for instance, _ in rows}))
         raw.execute(sql(statements.drop_empty_instances_of), {"ids": ids})
     return len(rows)

@@ -45,6 +45,21 @@ def _closed(place: str) -> StoreClosedError:
     return StoreClosedError(f"the store on {place} is closed")
 
 
+class _Job:
+    """A call that a thread makes once. aiosqlite's thread holds on to the last one while it waits for the next."""
+
+    __slots__ = ("function", "future")
+
+    def __init__(self, future: asyncio.Future[Any], function: Callable[[], Any]) -> None:
+        self.future = future
+        self.function = function
+
+    def __call__(self) -> None:
+        future, function = self.future, self.function
+        del self.future, self.function
+        deliver(future, function)
+
+
 class _Connection(aiosqlite.Connection):
     """aiosqlite's connection and thread around a connection that the lane owns.
 
@@ -61,10 +76,6 @@ class _Connection(aiosqlite.Connection):
         self._thread.name = name
         self._thread.start()
 
-    def __del__(self) -> None:
-        # The lane stops the thread and closes the connection, also where nobody closed the lane.
-        pass
-
     def submit(self, function: Callable[[], T]) -> asyncio.Future[T]:
         """Call a function in the thread, behind those that came before.
 
@@ -74,7 +85,7 @@ class _Connection(aiosqlite.Connection):
         with self._gate:  # nothing may queue behind the end
             if not self._running:
                 raise _closed(self._place)
-            self._put(partial(deliver, future, function))
+            self._put(_Job(future, function))
         return future
 
     def retire(self) -> None:
