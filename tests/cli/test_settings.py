@@ -96,6 +96,7 @@ def test_the_database_option_asks_for_the_metastore_whatever_backend_is_configur
 ) -> None:
     monkeypatch.setenv("ASYNCSTORE__STATE_STORE__BACKEND", "nowhere.Own")
     assert "cannot be imported" in call("events", "list").err
+    monkeypatch.setenv("ASYNCSTORE__STATE_STORE__BACKEND", "asyncstore.MemoryBackend")
     refused = call("db", "upgrade")
     assert refused.code == 2
     assert "no metastore is in use" in refused.err
