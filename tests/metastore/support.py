@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -140,13 +141,15 @@ def hear(): return json.loads(sys.stdin.readline())
             text=True,
             cwd=Path(__file__).parent.parent.parent,
             env={**os.environ, "PYTHONHASHSEED": "0"},
+            start_new_session=True,
         )
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.process.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)  # with what it forked
         self.process.communicate()
 
     def say(self, value: object) -> None:

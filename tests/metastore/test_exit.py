@@ -16,7 +16,9 @@ from .support import TASK, Child, locked
 STRICT = ("-X", "dev", "-W", "error")
 
 HEAD = """
-import asyncio, threading, time
+import asyncio, logging, threading, time
+# On a busy machine asyncio's debug mode warns of slow callbacks; what is wrong it logs as an error.
+logging.getLogger("asyncio").setLevel(logging.ERROR)
 from asyncstore import Asset, BaseStoreBackend, MemoryBackend, MetastoreBackend, TaskScope, connect
 scope = TaskScope("dag", "run", "task")
 url = sys.argv[1]
