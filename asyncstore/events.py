@@ -33,7 +33,7 @@ class EventLog:
     def __init__(
         self, core: Core, asset: Asset | AssetScope | None, *, after: int = 0, poll_interval: float = 0.2
     ) -> None:
-        if not isinstance(asset, Asset | AssetScope | None):
+        if not isinstance(asset, Asset | AssetScope | None):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"events belong to an Asset or AssetScope, not to {asset!r}")
         self._core = core
         self._asset = asset

@@ -48,9 +48,9 @@ def connect(
     :param clock: tells when values expire; default: the system's.
     :return: the store.
     """
-    if not isinstance(backend, BaseStoreBackend | str | None):
+    if not isinstance(backend, BaseStoreBackend | str | None):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"backend is an object of a BaseStoreBackend subclass, or its dotted path, not {backend!r}")
-    if not isinstance(settings, Settings | None):
+    if not isinstance(settings, Settings | None):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"settings is a Settings object, not {settings!r}")
     return Store(url, backend=backend, settings=settings, clock=clock)
 

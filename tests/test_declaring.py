@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -49,7 +50,7 @@ async def test_a_backend_module_that_exits_is_told_like_any_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "exiting_backend.py").write_text("raise SystemExit(3)")
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     with pytest.raises(ConfigurationError, match=r"exiting_backend\.Own' cannot be imported: SystemExit: 3"):
         async with connect(backend="exiting_backend.Own"):
             pass
