@@ -497,6 +497,27 @@ def test_a_coroutine_that_is_cancelled() -> None:
         run_on_portal(cancelled, lock_timeout=1)
 
 
+def test_at_the_end_those_who_still_wait_are_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    portal = blocking._Portal()  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.setattr(blocking, "_portal", portal)
+    begun = threading.Event()
+
+    async def wait() -> None:
+        begun.set()
+        await asyncio.sleep(PATIENCE)
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(lambda: run_on_portal(wait, lock_timeout=1))
+        assert begun.wait(PATIENCE)
+        loop = portal.get()
+        portal.stop()
+        with pytest.raises(StoreError, match="cancelled before it ended"):
+            waiting.result(PATIENCE)
+    assert loop.is_closed()
+    assert run_on_portal(answer, 1, lock_timeout=1) == 1  # a later call starts another one
+    portal.stop()
+
+
 class Wrapping(CoroutinesOnly):
     """A backend whose coroutine makes sync calls of another one, on the private loop's own thread."""
 

@@ -94,7 +94,7 @@ async def main():
     return store
 kept = asyncio.run(main())
 other.close()
-assert kept.task_state(scope).get("key") == 1
+assert kept.task_state(scope).get("key") in (1, 2)  # it may have got the lock in that instant
 """,
     "a watch that nobody ends": """
 async def main():
