@@ -209,29 +209,39 @@ class BaseStoreBackend(ABC):
             f"{type(self).__name__} cannot {what}: it does not declare Capability.{capability.name}"
         )
 
-    async def aget_entry(self, scope: Scope, key: str) -> StoredEntry | None:
+    async def aget_entry(self, scope: Scope, key: str, *, session: Any = None) -> StoredEntry | None:
         """Read one key with its version and times (`Capability.ENTRIES`).
 
+        :param scope: what the key belongs to.
+        :param key: the key.
+        :param session: as for `aget`.
         :return: the entry, or None where the key is absent or expired.
         """
         raise self._lacks(Capability.ENTRIES, "tell versions")
 
-    async def aget_many(self, scope: Scope, keys: Sequence[str]) -> dict[str, str]:
+    async def aget_many(self, scope: Scope, keys: Sequence[str], *, session: Any = None) -> dict[str, str]:
         """Read several keys; as of one moment with `Capability.MANY`.
 
         :param scope: what the keys belong to.
         :param keys: the keys.
+        :param session: as for `aget`.
         :return: the JSON texts by key; absent and expired keys are left out.
         """
         found: dict[str, str] = {}
         for key in keys:
-            text = await self.aget(scope, key)
+            text = await self.aget(scope, key, session=session)
             if text is not None:
                 found[key] = text
         return found
 
     async def alist_keys(
-        self, scope: Scope, prefix: str = "", *, after: str | None = None, limit: int | None = None
+        self,
+        scope: Scope,
+        prefix: str = "",
+        *,
+        after: str | None = None,
+        limit: int | None = None,
+        session: Any = None,
     ) -> list[str]:
         """List keys in the order of their code points (`Capability.LISTING`).
 
@@ -239,16 +249,21 @@ class BaseStoreBackend(ABC):
         :param prefix: what they begin with, taken literally.
         :param after: only keys behind this one, to go on with the next page.
         :param limit: how many at most; None for all.
+        :param session: as for `aget`.
         """
         raise self._lacks(Capability.LISTING, "list keys")
 
-    async def acommit(self, commit: Commit) -> CommitResult:
+    async def acommit(self, commit: Commit, *, session: Any = None) -> CommitResult:
         """Make every change and record every event of a commit, or nothing (`Capability.COMMIT`).
 
-        The lease is checked inside the transaction that writes.
+        The lease is checked inside the transaction that writes. Commits that are made at the same time may share a
+        transaction of the database; each has its own outcome.
 
+        :param commit: the commit.
+        :param session: as for `aset`.
         :raises LeaseLostError: the watcher was claimed since.
         :raises VersionConflictError: an `if_version` did not match.
+        :raises OutcomeUnknownError: the connection was lost, and nobody can tell whether it was made.
         :raises AssetNotFoundError: as for `aget`, and so for `AssetInactiveError`.
         """
         raise self._lacks(Capability.COMMIT, "commit changes and events together")

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from .abc import BaseStoreBackend, Capability, poll
-from .backends.in_place import InPlaceBackend
 from .blocking import inline
 from .changes import Commit, CommitResult
 from .clock import Clock, from_microseconds, to_microseconds
@@ -48,7 +47,6 @@ class Core:
         self.clock = clock
         self.default_retention = default_retention
         self._max_value_bytes = max_value_bytes
-        self._in_place = isinstance(backend, InPlaceBackend)
         self._expires = Capability.EXPIRY in backend.capabilities
         if self.can(Capability.COMMIT) and not self._expires:
             raise ConfigurationError(
@@ -73,72 +71,83 @@ class Core:
 
     async def call(self, function: Callable[[], Awaitable[T]]) -> T:
         """Await a coroutine of the backend; from sync code, in the way the backend offers."""
-        if self._in_place or not inline():
-            return await function()
-        return self.backend.run_blocking(function)
+        if inline():
+            return self.backend.run_blocking(function)
+        return await function()
 
-    async def get(self, scope: Scope, key: str) -> str | None:
+    def get(self, scope: Scope, key: str, session: Any = None) -> Awaitable[str | None]:
         """Read the text of one key, None where it is absent or expired."""
-        text = await self._read(scope, key)
+        # The everyday case goes straight to the backend: each coroutine in between costs every read.
+        if self._expires and not inline():
+            return self.backend.aget(scope, key, session=session)
+        return self._get(scope, key, session)
+
+    async def _get(self, scope: Scope, key: str, session: Any) -> str | None:
+        text = await self._read(scope, key, session)
         return text if self._expires or text is None else self._unpack(text)[0]
 
-    async def _read(self, scope: Scope, key: str) -> str | None:
-        if self._in_place or not inline():
-            return await self.backend.aget(scope, key)
-        return self.backend.get(scope, key)
+    async def _read(self, scope: Scope, key: str, session: Any = None) -> str | None:
+        if inline():
+            return self.backend.get(scope, key, session=session)
+        return await self.backend.aget(scope, key, session=session)
 
-    async def get_entry(self, scope: Scope, key: str) -> StoredEntry | None:
+    async def get_entry(self, scope: Scope, key: str, session: Any = None) -> StoredEntry | None:
         """Read one key with its version and times, None where it is absent or expired."""
-        entry = await self.call(lambda: self.backend.aget_entry(scope, key))
+        entry = await self.call(lambda: self.backend.aget_entry(scope, key, session=session))
         if self._expires or entry is None:
             return entry
         text, expires_at = self._unpack(entry.text)
         return None if text is None else replace(entry, text=text, expires_at=expires_at)
 
-    async def get_many(self, scope: Scope, keys: list[str]) -> dict[str, str]:
+    async def get_many(self, scope: Scope, keys: list[str], session: Any = None) -> dict[str, str]:
         """Read the texts of several keys; those that are absent or expired are left out."""
         if self.can(Capability.MANY):
-            found = await self.call(lambda: self.backend.aget_many(scope, keys))
+            found = await self.call(lambda: self.backend.aget_many(scope, keys, session=session))
             pairs = [(key, text if self._expires else self._unpack(text)[0]) for key, text in found.items()]
         else:
-            pairs = [(key, await self.get(scope, key)) for key in keys]
+            pairs = [(key, await self.get(scope, key, session)) for key in keys]
         return {key: text for key, text in pairs if text is not None}
 
-    async def list_keys(self, scope: Scope, prefix: str) -> list[str]:
+    async def list_keys(self, scope: Scope, prefix: str, session: Any = None) -> list[str]:
         """List the keys that begin with a prefix, in the order of their code points."""
-        keys = await self.call(lambda: self.backend.alist_keys(scope, prefix))
+        keys = await self.call(lambda: self.backend.alist_keys(scope, prefix, session=session))
         if self._expires or not keys or not isinstance(scope, TaskScope):
             return keys
-        found = await self.get_many(scope, keys)  # the backend does not know which have expired
+        found = await self.get_many(scope, keys, session)  # the backend does not know which have expired
         return [key for key in keys if key in found]
 
-    async def commit(self, commit: Commit) -> CommitResult:
+    def commit(self, commit: Commit, session: Any = None) -> Awaitable[CommitResult]:
         """Make changes and record events in one transaction."""
-        return await self.call(lambda: self.backend.acommit(commit))
-
-    async def set(self, scope: Scope, key: str, text: str, expires_at: datetime | None) -> None:
-        """Write one key of a backend that cannot commit."""
-        await self._write(scope, key, text if self._expires else _pack(scope, text, expires_at), expires_at)
-
-    async def _write(self, scope: Scope, key: str, text: str, expires_at: datetime | None = None) -> None:
         if inline():
-            self.backend.set(scope, key, text, expires_at=expires_at)
-        else:
-            await self.backend.aset(scope, key, text, expires_at=expires_at)
+            return self.call(lambda: self.backend.acommit(commit, session=session))
+        return self.backend.acommit(commit, session=session)
 
-    async def delete(self, scope: Scope, key: str) -> None:
+    async def set(self, scope: Scope, key: str, text: str, expires_at: datetime | None, session: Any = None) -> None:
+        """Write one key of a backend that cannot commit."""
+        packed = text if self._expires else _pack(scope, text, expires_at)
+        await self._write(scope, key, packed, expires_at, session)
+
+    async def _write(
+        self, scope: Scope, key: str, text: str, expires_at: datetime | None = None, session: Any = None
+    ) -> None:
+        if inline():
+            self.backend.set(scope, key, text, expires_at=expires_at, session=session)
+        else:
+            await self.backend.aset(scope, key, text, expires_at=expires_at, session=session)
+
+    async def delete(self, scope: Scope, key: str, session: Any = None) -> None:
         """Remove one key of a backend that cannot commit."""
         if inline():
-            self.backend.delete(scope, key)
+            self.backend.delete(scope, key, session=session)
         else:
-            await self.backend.adelete(scope, key)
+            await self.backend.adelete(scope, key, session=session)
 
-    async def clear(self, scope: Scope, all_map_indices: bool) -> None:
+    async def clear(self, scope: Scope, all_map_indices: bool, session: Any = None) -> None:
         """Remove every key of a scope of a backend that cannot commit."""
         if inline():
-            self.backend.clear(scope, all_map_indices=all_map_indices)
+            self.backend.clear(scope, all_map_indices=all_map_indices, session=session)
         else:
-            await self.backend.aclear(scope, all_map_indices=all_map_indices)
+            await self.backend.aclear(scope, all_map_indices=all_map_indices, session=session)
 
     def watch(self, scope: Scope, key: str) -> AsyncIterator[str | None]:
         """Follow one key."""
@@ -159,13 +168,12 @@ class Core:
         fresh = expiry > self.clock.microseconds()
         return encode(kept["value"]) if fresh else None, from_microseconds(expiry)
 
-    async def resolve(self, asset: Asset) -> AssetScope:
-        """Give the canonical scope of an asset; registers it the first time."""
-        place = (asset.explicit_name, asset.explicit_uri)
-        return self._assets.get(place) or await self.resolve_anew(asset)
+    def resolved(self, asset: Asset) -> AssetScope | None:
+        """Give the canonical scope of an asset that was resolved before, None for another."""
+        return self._assets.get((asset.explicit_name, asset.explicit_uri))
 
     async def resolve_anew(self, asset: Asset) -> AssetScope:
-        """Give the canonical scope of an asset that may have been deleted since it was resolved."""
+        """Give the canonical scope of an asset; registers it the first time, and after it was deleted."""
         if self._carries:
             scope = await carried.register(self._read, self._write, asset, self.clock.microseconds())
         else:

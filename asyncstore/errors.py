@@ -19,7 +19,8 @@
         ├── StoreReadOnlyError       the file or its folder cannot be written
         ├── StoreFullError           no space is left
         ├── StoreCorruptError        the file is damaged, or no database at all
-        └── StoreUnavailableError    the database cannot be opened or reached
+        ├── StoreUnavailableError    the database cannot be opened or reached
+        └── OutcomeUnknownError      the connection was lost after a write was sent
 
 `BlockingCallWarning` is the one warning. Invalid keys, values, retentions and scopes raise the built-in
 `ValueError` and `TypeError`; an asset that a task did not declare raises `KeyError`.
@@ -36,6 +37,7 @@ __all__ = [
     "ConfigurationError",
     "DatabaseError",
     "LeaseLostError",
+    "OutcomeUnknownError",
     "SchemaError",
     "StoreBusyError",
     "StoreClosedError",
@@ -136,6 +138,13 @@ class StoreCorruptError(DatabaseError):
 
 class StoreUnavailableError(DatabaseError):
     """Say that the database cannot be opened or reached."""
+
+
+class OutcomeUnknownError(DatabaseError):
+    """Say that a write was sent and its answer was lost: it happened wholly or not at all, nobody knows which.
+
+    Read again and decide anew. To repeat it blindly could overwrite a newer value.
+    """
 
 
 class BlockingCallWarning(UserWarning):

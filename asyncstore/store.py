@@ -70,7 +70,7 @@ class Store:
         self._url = url
         self._given = backend
         self._settings = settings
-        self._clock = clock or SystemClock()
+        self._clock = clock
         self._core: Core | None = None
         self._owned: BaseStoreBackend | None = None
         self._opening = False
@@ -109,7 +109,7 @@ class Store:
             backend, owned = make(), not isinstance(self._given, BaseStoreBackend)
             core = Core(
                 backend,
-                clock=self._clock,
+                clock=self._clock or SystemClock(),
                 max_value_bytes=settings.state_store.max_value_storage_bytes,
                 default_retention=_default_retention(settings.state_store.default_retention_days),
             )

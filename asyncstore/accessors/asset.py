@@ -42,18 +42,17 @@ class AssetStoreAccessor(StateAccessor):
     ) -> None:
         super().__init__(core, updated_by=updated_by, lease=lease)
         self._target = target
-        self._resolved: AssetScope | None = target if canonical and isinstance(target, AssetScope) else None
+        self._resolved = core.resolved(target) if isinstance(target, Asset) else target if canonical else None
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._target}>"
 
     async def _scope(self) -> Scope:
-        scope = self._resolved
-        if scope is None:
+        if self._resolved is None:
             target = self._target
-            found = self._core.resolve(target) if isinstance(target, Asset) else self._core.locate(target)
-            scope = self._resolved = await found
-        return scope
+            found = self._core.resolve_anew(target) if isinstance(target, Asset) else self._core.locate(target)
+            self._resolved = await found
+        return self._resolved
 
     async def _again(self, error: AssetNotFoundError) -> Scope:
         # Somebody deleted the asset since it was resolved: declared again, it is a new one.
@@ -62,7 +61,7 @@ class AssetStoreAccessor(StateAccessor):
         scope = self._resolved = await self._core.resolve_anew(self._target)
         return scope
 
-    async def aset(self, key: str, value: Any, *, if_version: int | None = None) -> None:
+    async def aset(self, key: str, value: Any, *, if_version: int | None = None, session: Any = None) -> None:
         """Write or overwrite a value.
 
         :param key: 1 to 512 bytes of UTF-8.
@@ -74,24 +73,24 @@ class AssetStoreAccessor(StateAccessor):
         :raises VersionConflictError: another version is stored.
         :raises AssetInactiveError: the asset is deactivated.
         """
-        await self._set(key, value, None, if_version)
+        await self._set(key, value, None, if_version, session)
 
-    def set(self, key: str, value: Any, *, if_version: int | None = None) -> None:
+    def set(self, key: str, value: Any, *, if_version: int | None = None, session: Any = None) -> None:
         """Do what `aset` does, from sync code."""
-        drive(self.aset(key, value, if_version=if_version))
+        drive(self.aset(key, value, if_version=if_version, session=session))
 
-    async def aset_many(self, mapping: Mapping[str, Any]) -> None:
+    async def aset_many(self, mapping: Mapping[str, Any], *, session: Any = None) -> None:
         """Write several values, or none of them.
 
         :param mapping: the values by key.
         """
-        await self._set_many(mapping, None)
+        await self._set_many(mapping, None, session)
 
-    def set_many(self, mapping: Mapping[str, Any]) -> None:
+    def set_many(self, mapping: Mapping[str, Any], *, session: Any = None) -> None:
         """Do what `aset_many` does, from sync code."""
-        drive(self.aset_many(mapping))
+        drive(self.aset_many(mapping, session=session))
 
-    async def aupdate(self, key: str, function: Update, *, default: Any = None) -> Any:
+    async def aupdate(self, key: str, function: Update, *, default: Any = None, session: Any = None) -> Any:
         """Read a value, change it and write it back without losing anybody's update in between.
 
         :param key: the key.
@@ -100,13 +99,13 @@ class AssetStoreAccessor(StateAccessor):
         :param default: what the function gets where the key is absent.
         :return: the new value.
         """
-        return await self._update(key, function, default, _no_expiry)
+        return await self._update(key, function, default, _no_expiry, session)
 
-    def update(self, key: str, function: Update, *, default: Any = None) -> Any:
+    def update(self, key: str, function: Update, *, default: Any = None, session: Any = None) -> Any:
         """Do what `aupdate` does with a sync function, from sync code."""
-        return drive(self.aupdate(key, function, default=default))
+        return drive(self.aupdate(key, function, default=default, session=session))
 
-    async def aadvance(self, key: str, value: str | float) -> bool:
+    async def aadvance(self, key: str, value: str | float, *, session: Any = None) -> bool:
         """Move a watermark forward, never back.
 
         :param key: the key.
@@ -114,19 +113,19 @@ class AssetStoreAccessor(StateAccessor):
         :return: whether `value` is greater than what was stored, and so was written.
         :raises TypeError: the two do not compare.
         """
-        return await self._advance(key, value, _no_expiry)
+        return await self._advance(key, value, _no_expiry, session)
 
-    def advance(self, key: str, value: str | float) -> bool:
+    def advance(self, key: str, value: str | float, *, session: Any = None) -> bool:
         """Do what `aadvance` does, from sync code."""
-        return drive(self.aadvance(key, value))
+        return drive(self.aadvance(key, value, session=session))
 
-    async def aclear(self) -> None:
+    async def aclear(self, *, session: Any = None) -> None:
         """Remove every value of the asset."""
         if self._core.can(Capability.COMMIT):
-            await self._at(lambda scope: self._commit(Clear(scope)))
+            await self._commit(lambda scope: (Clear(scope),), session)
         else:
-            await self._at(lambda scope: self._core.clear(scope, all_map_indices=False))
+            await self._at(lambda scope: self._core.clear(scope, False, session))
 
-    def clear(self) -> None:
+    def clear(self, *, session: Any = None) -> None:
         """Do what `aclear` does, from sync code."""
-        drive(self.aclear())
+        drive(self.aclear(session=session))

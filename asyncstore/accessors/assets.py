@@ -39,7 +39,7 @@ class AssetStoreAccessors(AssetStoreAccessor):
         self._declared = {scope: asset for asset, scope in declared}
         self._closed = closed
         only = next(iter(self._declared)) if len(self._declared) == 1 else AssetScope(name="(subscript first)")
-        super().__init__(core, only, canonical=True, updated_by=updated_by, lease=lease)
+        super().__init__(core, only, canonical=len(self._declared) == 1, updated_by=updated_by, lease=lease)
 
     def __repr__(self) -> str:
         names = ", ".join(asset.name for asset in self._declared.values())

@@ -39,6 +39,9 @@ class StateAccessor(ABC):
         self._updated_by = updated_by
         self._lease = lease
 
+    #: The scope as the backend knows it, once that is known.
+    _resolved: Scope | None = None
+
     @abstractmethod
     async def _scope(self) -> Scope:
         """Give the scope as the backend knows it."""
@@ -57,24 +60,33 @@ class StateAccessor(ABC):
 
     # Reads.
 
-    async def aget(self, key: str, default: Any = None) -> Any:
+    async def aget(self, key: str, default: Any = None, *, session: Any = None) -> Any:
         """Read a value.
 
         :param key: 1 to 512 bytes of UTF-8.
         :param default: what to return where the key is absent or expired.
+        :param session: an `AsyncSession` or `AsyncConnection` of the caller's to take part in; ignored by backends
+            without SQL. Every operation takes one.
         :return: the value as JSON holds it (tuples come back as lists), or the default.
         :raises AssetInactiveError: the asset is deactivated.
         :raises DatabaseError: the database cannot be read.
         """
         check_key(key)
-        text = await self._at(lambda scope: self._core.get(scope, key))
+        scope = self._resolved
+        if scope is None:
+            scope = await self._scope()
+        try:
+            text = await self._core.get(scope, key, session)
+        except AssetNotFoundError as error:
+            scope = await self._again(error)
+            text = await self._core.get(scope, key, session)
         return default if text is None else decode(text)
 
-    def get(self, key: str, default: Any = None) -> Any:
+    def get(self, key: str, default: Any = None, *, session: Any = None) -> Any:
         """Do what `aget` does, from sync code."""
-        return drive(self.aget(key, default))
+        return drive(self.aget(key, default, session=session))
 
-    async def aget_entry(self, key: str) -> Entry | None:
+    async def aget_entry(self, key: str, *, session: Any = None) -> Entry | None:
         """Read a value with its version, times and writer.
 
         :param key: the key.
@@ -82,14 +94,14 @@ class StateAccessor(ABC):
         :raises UnsupportedOperationError: the backend keeps no versions.
         """
         check_key(key)
-        kept = await self._at(lambda scope: self._core.get_entry(scope, key))
+        kept = await self._at(lambda scope: self._core.get_entry(scope, key, session))
         return None if kept is None else _entry(kept)
 
-    def get_entry(self, key: str) -> Entry | None:
+    def get_entry(self, key: str, *, session: Any = None) -> Entry | None:
         """Do what `aget_entry` does, from sync code."""
-        return drive(self.aget_entry(key))
+        return drive(self.aget_entry(key, session=session))
 
-    async def aget_many(self, keys: Iterable[str]) -> dict[str, Any]:
+    async def aget_many(self, keys: Iterable[str], *, session: Any = None) -> dict[str, Any]:
         """Read several values at once, as of one moment where the backend can.
 
         :param keys: the keys.
@@ -102,14 +114,14 @@ class StateAccessor(ABC):
             check_key(key)
         if not wanted:
             return {}
-        texts = await self._at(lambda scope: self._core.get_many(scope, wanted))
+        texts = await self._at(lambda scope: self._core.get_many(scope, wanted, session))
         return {key: decode(texts[key]) for key in wanted if key in texts}
 
-    def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
+    def get_many(self, keys: Iterable[str], *, session: Any = None) -> dict[str, Any]:
         """Do what `aget_many` does, from sync code."""
-        return drive(self.aget_many(keys))
+        return drive(self.aget_many(keys, session=session))
 
-    async def akeys(self, prefix: str = "") -> list[str]:
+    async def akeys(self, prefix: str = "", *, session: Any = None) -> list[str]:
         """List the keys, sorted by code point.
 
         :param prefix: what they begin with, taken literally.
@@ -117,11 +129,11 @@ class StateAccessor(ABC):
         """
         if prefix != "":
             check_text(prefix, "prefix", 512)
-        return await self._at(lambda scope: self._core.list_keys(scope, prefix))
+        return await self._at(lambda scope: self._core.list_keys(scope, prefix, session))
 
-    def keys(self, prefix: str = "") -> list[str]:
+    def keys(self, prefix: str = "", *, session: Any = None) -> list[str]:
         """Do what `akeys` does, from sync code."""
-        return drive(self.akeys(prefix))
+        return drive(self.akeys(prefix, session=session))
 
     async def awatch(self, key: str) -> AsyncIterator[Any]:
         """Follow a key: its value now, then every later one that the reader keeps up with.
@@ -154,49 +166,59 @@ class StateAccessor(ABC):
 
     # Writes.
 
-    async def adelete(self, key: str) -> None:
+    async def adelete(self, key: str, *, session: Any = None) -> None:
         """Remove a value; nothing happens where the key is absent.
 
         :param key: the key.
         """
         check_key(key)
         if self._core.can(Capability.COMMIT):
-            await self._at(lambda scope: self._commit(Delete(scope, key)))
+            await self._commit(lambda scope: (Delete(scope, key),), session)
         else:
-            await self._at(lambda scope: self._core.delete(scope, key))
+            await self._at(lambda scope: self._core.delete(scope, key, session))
 
-    def delete(self, key: str) -> None:
+    def delete(self, key: str, *, session: Any = None) -> None:
         """Do what `adelete` does, from sync code."""
-        drive(self.adelete(key))
+        drive(self.adelete(key, session=session))
 
-    async def _commit(self, *changes: Change) -> None:
-        await self._core.commit(Commit(changes, lease=self._lease, updated_by=self._updated_by))
+    async def _commit(self, changes: Callable[[Scope], tuple[Change, ...]], session: Any) -> None:
+        scope = self._resolved
+        if scope is None:
+            scope = await self._scope()
+        try:
+            await self._core.commit(self._stand(changes(scope)), session)
+        except AssetNotFoundError as error:
+            scope = await self._again(error)
+            await self._core.commit(self._stand(changes(scope)), session)
 
-    async def _set(self, key: str, value: object, expires_at: datetime | None, if_version: int | None) -> None:
+    def _stand(self, changes: tuple[Change, ...]) -> Commit:
+        return Commit(changes, (), self._lease, self._updated_by)
+
+    async def _set(
+        self, key: str, value: object, expires_at: datetime | None, if_version: int | None, session: Any
+    ) -> None:
         check_key(key)
         if if_version is not None and (type(if_version) is not int or if_version < 0):
             kind = TypeError if type(if_version) is not int else ValueError
             raise kind(f"if_version must be a version, or 0 for a key that is absent, not {if_version!r}")
         text = self._core.encode(key, value)
         if self._core.can(Capability.COMMIT):
-            await self._at(lambda scope: self._commit(Put(scope, key, text, expires_at, if_version)))
+            await self._commit(lambda scope: (Put(scope, key, text, expires_at, if_version),), session)
             return
         if if_version is not None:
             raise self._lacks("if_version")
-        await self._at(lambda scope: self._core.set(scope, key, text, expires_at))
+        await self._at(lambda scope: self._core.set(scope, key, text, expires_at, session))
 
-    async def _set_many(self, values: Mapping[str, object], expires_at: datetime | None) -> None:
+    async def _set_many(self, values: Mapping[str, object], expires_at: datetime | None, session: Any) -> None:
         if not isinstance(values, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"mapping must map keys to values, not be a {type(values).__name__}")
         for key in values:
             check_key(key)
-        texts = {key: self._core.encode(key, value) for key, value in values.items()}
+        texts = sorted((key, self._core.encode(key, value)) for key, value in values.items())
         if not self._core.can(Capability.COMMIT):
             raise self._lacks("aset_many")
         if texts:
-            await self._at(
-                lambda scope: self._commit(*(Put(scope, key, text, expires_at) for key, text in sorted(texts.items())))
-            )
+            await self._commit(lambda scope: tuple(Put(scope, key, text, expires_at) for key, text in texts), session)
 
     def _lacks(self, what: str) -> UnsupportedOperationError:
         name = type(self._core.backend).__name__
@@ -205,12 +227,12 @@ class StateAccessor(ABC):
         )
 
     async def _update(
-        self, key: str, function: Update, default: object, expiry: Callable[[], datetime | None]
+        self, key: str, function: Update, default: object, expiry: Callable[[], datetime | None], session: Any
     ) -> JsonValue:
         expiry()  # refuses a bad retention before anything is called
         start = None if default is None else encode(default)
         while True:
-            entry = await self.aget_entry(key)
+            entry = await self.aget_entry(key, session=session)
             # The function may change what it is given, and may be called again: it gets a copy each time.
             before = entry.value if entry is not None else None if start is None else decode(start)
             with outside():
@@ -223,18 +245,18 @@ class StateAccessor(ABC):
                 after = await after
             version = 0 if entry is None else entry.version
             try:
-                await self._set(key, after, expiry(), version)
+                await self._set(key, after, expiry(), version, session)
             except VersionConflictError:
                 continue
             return after
 
-    async def _advance(self, key: str, value: object, expiry: Callable[[], datetime | None]) -> bool:
+    async def _advance(self, key: str, value: object, expiry: Callable[[], datetime | None], session: Any) -> bool:
         check_key(key)
         expiry()  # refuses a bad retention even where nothing will be written
         kind = _order(value, "value")
         self._core.encode(key, value)
         while True:
-            entry = await self.aget_entry(key)
+            entry = await self.aget_entry(key, session=session)
             if entry is not None:
                 found = _order(entry.value, f"what key {key!r} holds")
                 if found != kind:
@@ -245,7 +267,7 @@ class StateAccessor(ABC):
                 if not value > entry.value:  # type: ignore[operator]
                     return False
             try:
-                await self._set(key, value, expiry(), 0 if entry is None else entry.version)
+                await self._set(key, value, expiry(), 0 if entry is None else entry.version, session)
             except VersionConflictError:
                 continue
             return True

@@ -33,7 +33,7 @@ class TaskStoreAccessor(StateAccessor):
         if not isinstance(scope, TaskScope):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"task state belongs to a TaskScope, not to a {type(scope).__name__}")
         super().__init__(core, updated_by=updated_by)
-        self.scope = scope
+        self.scope = self._resolved = scope
 
     def __repr__(self) -> str:
         return f"<TaskStoreAccessor of {self.scope}>"
@@ -45,7 +45,13 @@ class TaskStoreAccessor(StateAccessor):
         return expiry(retention, self._core.default_retention, self._core.clock)
 
     async def aset(
-        self, key: str, value: Any, *, retention: timedelta | None = None, if_version: int | None = None
+        self,
+        key: str,
+        value: Any,
+        *,
+        retention: timedelta | None = None,
+        if_version: int | None = None,
+        session: Any = None,
     ) -> None:
         """Write or overwrite a value.
 
@@ -58,26 +64,42 @@ class TaskStoreAccessor(StateAccessor):
         :raises ValueTooLargeError: the value's JSON is too long.
         :raises VersionConflictError: another version is stored.
         """
-        await self._set(key, value, self._expiry(retention), if_version)
+        await self._set(key, value, self._expiry(retention), if_version, session)
 
-    def set(self, key: str, value: Any, *, retention: timedelta | None = None, if_version: int | None = None) -> None:
+    def set(
+        self,
+        key: str,
+        value: Any,
+        *,
+        retention: timedelta | None = None,
+        if_version: int | None = None,
+        session: Any = None,
+    ) -> None:
         """Do what `aset` does, from sync code."""
-        drive(self.aset(key, value, retention=retention, if_version=if_version))
+        drive(self.aset(key, value, retention=retention, if_version=if_version, session=session))
 
-    async def aset_many(self, mapping: Mapping[str, Any], *, retention: timedelta | None = None) -> None:
+    async def aset_many(
+        self, mapping: Mapping[str, Any], *, retention: timedelta | None = None, session: Any = None
+    ) -> None:
         """Write several values, or none of them.
 
         :param mapping: the values by key.
         :param retention: how long they are kept from now on.
         """
-        await self._set_many(mapping, self._expiry(retention))
+        await self._set_many(mapping, self._expiry(retention), session)
 
-    def set_many(self, mapping: Mapping[str, Any], *, retention: timedelta | None = None) -> None:
+    def set_many(self, mapping: Mapping[str, Any], *, retention: timedelta | None = None, session: Any = None) -> None:
         """Do what `aset_many` does, from sync code."""
-        drive(self.aset_many(mapping, retention=retention))
+        drive(self.aset_many(mapping, retention=retention, session=session))
 
     async def aupdate(
-        self, key: str, function: Update, *, default: Any = None, retention: timedelta | None = None
+        self,
+        key: str,
+        function: Update,
+        *,
+        default: Any = None,
+        retention: timedelta | None = None,
+        session: Any = None,
     ) -> Any:
         """Read a value, change it and write it back without losing anybody's update in between.
 
@@ -88,13 +110,23 @@ class TaskStoreAccessor(StateAccessor):
         :param retention: how long the value is kept from now on.
         :return: the new value.
         """
-        return await self._update(key, function, default, lambda: self._expiry(retention))
+        return await self._update(key, function, default, lambda: self._expiry(retention), session)
 
-    def update(self, key: str, function: Update, *, default: Any = None, retention: timedelta | None = None) -> Any:
+    def update(
+        self,
+        key: str,
+        function: Update,
+        *,
+        default: Any = None,
+        retention: timedelta | None = None,
+        session: Any = None,
+    ) -> Any:
         """Do what `aupdate` does with a sync function, from sync code."""
-        return drive(self.aupdate(key, function, default=default, retention=retention))
+        return drive(self.aupdate(key, function, default=default, retention=retention, session=session))
 
-    async def aadvance(self, key: str, value: str | float, *, retention: timedelta | None = None) -> bool:
+    async def aadvance(
+        self, key: str, value: str | float, *, retention: timedelta | None = None, session: Any = None
+    ) -> bool:
         """Move a watermark forward, never back.
 
         :param key: the key.
@@ -103,22 +135,22 @@ class TaskStoreAccessor(StateAccessor):
         :return: whether `value` is greater than what was stored, and so was written.
         :raises TypeError: the two do not compare.
         """
-        return await self._advance(key, value, lambda: self._expiry(retention))
+        return await self._advance(key, value, lambda: self._expiry(retention), session)
 
-    def advance(self, key: str, value: str | float, *, retention: timedelta | None = None) -> bool:
+    def advance(self, key: str, value: str | float, *, retention: timedelta | None = None, session: Any = None) -> bool:
         """Do what `aadvance` does, from sync code."""
-        return drive(self.aadvance(key, value, retention=retention))
+        return drive(self.aadvance(key, value, retention=retention, session=session))
 
-    async def aclear(self, all_map_indices: bool = False) -> None:
+    async def aclear(self, all_map_indices: bool = False, *, session: Any = None) -> None:
         """Remove every value of the task instance.
 
         :param all_map_indices: of every instance of the task, mapped or not.
         """
         if self._core.can(Capability.COMMIT):
-            await self._commit(Clear(self.scope, all_map_indices))
+            await self._commit(lambda scope: (Clear(scope, all_map_indices),), session)
         else:
-            await self._core.clear(self.scope, all_map_indices)
+            await self._core.clear(self.scope, all_map_indices, session)
 
-    def clear(self, all_map_indices: bool = False) -> None:
+    def clear(self, all_map_indices: bool = False, *, session: Any = None) -> None:
         """Do what `aclear` does, from sync code."""
-        drive(self.aclear(all_map_indices))
+        drive(self.aclear(all_map_indices, session=session))

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, cast
 
 from ..abc import BaseStoreBackend
-from ..clock import Clock
+from ..clock import Clock, SystemClock
 from ..errors import ConfigurationError
 from ..settings import Settings
 
@@ -19,29 +19,22 @@ _OPTION = "[state_store] backend"
 _METASTORE = "asyncstore.backends.metastore.backend.MetastoreBackend"
 
 
-def choose(settings: Settings, clock: Clock) -> Callable[[], BaseStoreBackend]:
+def choose(settings: Settings, clock: Clock | None) -> Callable[[], BaseStoreBackend]:
     """Import the backend that the settings name; with one of the user's own, no metastore is opened.
 
     :param settings: the options.
-    :param clock: tells when values expire.
+    :param clock: tells when values expire; None for the system's, or the database's own.
     :return: makes the backend; to be called where it is used, since it may be bound to a thread or an event loop.
     :raises ConfigurationError: the dotted path does not lead to a backend.
     """
     path = settings.state_store.backend
     kind = None if path is None else _load(path)
     if path is not None and kind is not None and f"{kind.__module__}.{kind.__qualname__}" != _METASTORE:
-        return partial(_make, path, kind, clock)
+        return partial(_make, path, kind, clock or SystemClock())
     # SQLAlchemy is imported here and below only.
     from .metastore import MetastoreBackend
 
-    database = settings.database
-    return partial(
-        MetastoreBackend,
-        database.url,
-        lock_timeout=database.lock_timeout,
-        durability=database.durability,
-        clock=clock,
-    )
+    return partial(MetastoreBackend, clock=clock, **dict(settings.database))
 
 
 def _load(path: str) -> type[BaseStoreBackend]:

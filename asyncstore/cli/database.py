@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import click
 
 from ..backends.choice import choose
-from ..clock import SystemClock
 from ..errors import ConfigurationError
 from .failures import Failure
 from .output import emit
@@ -88,7 +87,7 @@ def _metastore(ctx: click.Context) -> MetastoreBackend:
     settings = settings_of(ctx)
     from ..backends.metastore import MetastoreBackend
 
-    backend = choose(settings, SystemClock())()
+    backend = choose(settings, None)()
     if not isinstance(backend, MetastoreBackend):
         raise ConfigurationError(
             f"[state_store] backend is {settings.state_store.backend!r}, so no metastore is in use; "

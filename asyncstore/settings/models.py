@@ -30,8 +30,13 @@ class DatabaseSettings(_Section):
     url: str = Field(
         default="sqlite+aiosqlite:///asyncstore.db",
         pattern=r"^[A-Za-z][A-Za-z0-9_+]*://[^\x00-\x1f\x7f]*$",
-        description=("URL of the metastore, a SQLite database. A relative path is relative to the working directory."),
-        json_schema_extra={"allowed": "a URL such as 'sqlite+aiosqlite:///asyncstore.db'"},
+        description=(
+            "URL of the metastore: `sqlite+aiosqlite:///path.db`, a relative path is relative to the working directory; "
+            "or `postgresql+asyncpg://user:password@host:5432/database`, with what libpq takes behind a `?`."
+        ),
+        json_schema_extra={
+            "allowed": "a URL such as 'sqlite+aiosqlite:///asyncstore.db' or 'postgresql+asyncpg://user@host/database'"
+        },
     )
     lock_timeout: float = Field(
         default=5.0,
@@ -45,9 +50,35 @@ class DatabaseSettings(_Section):
     durability: Literal["full", "normal"] = Field(
         default="full",
         description=(
-            "What a commit survives. `full`: every commit survives a loss of power (SQLite "
-            "`synchronous=FULL`). `normal`: commits survive a crash of the process, the last ones may be "
-            "lost with the power; faster."
+            "What a commit survives. `full`: every commit survives a loss of power (SQLite `synchronous=FULL`, "
+            "PostgreSQL `synchronous_commit` as the server has it). `normal`: commits survive a crash of the process, "
+            "the last ones may be lost with the power (PostgreSQL `synchronous_commit=off`); faster."
+        ),
+    )
+    operation_timeout: float = Field(
+        default=30.0,
+        ge=0.1,
+        le=_MAX_LOCK_SECONDS,
+        description=(
+            "Seconds an operation on PostgreSQL may take, connecting and every retry included. Reads, and writes that "
+            "surely did not run, are retried that long while the server restarts or fails over; then the operation "
+            "fails with `StoreUnavailableError`, or with `OutcomeUnknownError` where a write was sent."
+        ),
+    )
+    pool_size: int = Field(
+        default=10,
+        ge=1,
+        le=1000,
+        description=(
+            "Connections to PostgreSQL that one event loop opens at most beside its two for batches of reads and of "
+            "writes; also how many threads may make sync calls at the same moment."
+        ),
+    )
+    pooler: Literal["none", "transaction"] = Field(
+        default="none",
+        description=(
+            "What stands between here and PostgreSQL. `transaction`: a pooler such as pgbouncer in transaction mode; "
+            "then there are no prepared statements and no LISTEN, and each operation takes more round trips."
         ),
     )
 

@@ -88,16 +88,22 @@ class UntimedBackend(MinimalBackend):
         now = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=self._clock.microseconds())
         self._entries[scope, key] = len(self.calls), now
 
-    async def aget_entry(self, scope: Scope, key: str) -> StoredEntry | None:
+    async def aget_entry(self, scope: Scope, key: str, *, session: Any = None) -> StoredEntry | None:
         text = await self.aget(scope, key)
         return None if text is None else StoredEntry(text, *self._entries[scope, key], None, None)
 
-    async def aget_many(self, scope: Scope, keys: Sequence[str]) -> dict[str, str]:
+    async def aget_many(self, scope: Scope, keys: Sequence[str], *, session: Any = None) -> dict[str, str]:
         found = {key: await self.aget(scope, key) for key in keys}
         return {key: text for key, text in found.items() if text is not None}
 
     async def alist_keys(
-        self, scope: Scope, prefix: str = "", *, after: str | None = None, limit: int | None = None
+        self,
+        scope: Scope,
+        prefix: str = "",
+        *,
+        after: str | None = None,
+        limit: int | None = None,
+        session: Any = None,
     ) -> list[str]:
         keys = sorted(key for owner, key in self.rows if owner == scope and key.startswith(prefix))
         return [key for key in keys if after is None or key > after][:limit]

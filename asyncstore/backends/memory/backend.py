@@ -85,12 +85,12 @@ class MemoryBackend(InPlaceBackend):
         """Remove every key of the scope."""
         await self.acommit(Commit((Clear(scope, all_map_indices),)))
 
-    async def aget_entry(self, scope: Scope, key: str) -> StoredEntry | None:
+    async def aget_entry(self, scope: Scope, key: str, *, session: Any = None) -> StoredEntry | None:
         """Read one key with its version and times."""
         with self._lock:
             return self._tables.fresh(self._tables.rows(scope).get(key))
 
-    async def aget_many(self, scope: Scope, keys: Sequence[str]) -> dict[str, str]:
+    async def aget_many(self, scope: Scope, keys: Sequence[str], *, session: Any = None) -> dict[str, str]:
         """Read several keys as of one moment."""
         with self._lock:
             rows = self._tables.rows(scope)
@@ -98,14 +98,20 @@ class MemoryBackend(InPlaceBackend):
         return {key: entry.text for key, entry in found.items() if entry is not None}
 
     async def alist_keys(
-        self, scope: Scope, prefix: str = "", *, after: str | None = None, limit: int | None = None
+        self,
+        scope: Scope,
+        prefix: str = "",
+        *,
+        after: str | None = None,
+        limit: int | None = None,
+        session: Any = None,
     ) -> list[str]:
         """List keys in the order of their code points."""
         with self._lock:
             keys = [key for key, entry in self._tables.rows(scope).items() if self._tables.fresh(entry) is not None]
         return sorted(key for key in keys if key.startswith(prefix) and (after is None or key > after))[:limit]
 
-    async def acommit(self, commit: Commit) -> CommitResult:
+    async def acommit(self, commit: Commit, *, session: Any = None) -> CommitResult:
         """Make every change and record every event, or nothing."""
         with self._lock:
             result = self._tables.commit(commit)

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .backend import DEFAULT_URL, MetastoreBackend
+from .backend import MetastoreBackend
 
-__all__ = ["DEFAULT_URL", "MetastoreBackend"]
+__all__ = ["MetastoreBackend"]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, ClassVar, final
+from typing import Any, ClassVar, TypeVar, final
 
-from ...abc import Capability
+from pydantic import ValidationError
+
+from ...abc import BaseStoreBackend, Capability
 from ...changes import Clear, Commit, CommitResult, Delete, Put
-from ...clock import Clock, SystemClock
-from ...errors import UnsupportedOperationError
+from ...clock import Clock
+from ...errors import ConfigurationError
 from ...records import (
     AssetRecord,
     CleanupBatch,
@@ -24,30 +26,30 @@ from ...records import (
     WatcherState,
 )
 from ...scopes import Asset, AssetScope, Scope
-from ..in_place import InPlaceBackend
-from ..watching import WatchHub
-from .sqlite import assets, cleanup, operations
-from .sqlite.database import SqliteDatabase
-from .sqlite.target import Target
+from ...settings import DatabaseSettings
+from .choice import open_database
+from .procedures import assets, state
+from .session import run_in_session
+from .steps import Procedure
 
-__all__ = ["DEFAULT_URL", "MetastoreBackend"]
+__all__ = ["MetastoreBackend"]
 
-DEFAULT_URL = "sqlite+aiosqlite:///asyncstore.db"
-_PAGE = 1000
+T = TypeVar("T")
 _MICROSECOND = timedelta(microseconds=1)
 
 
 @final
-class MetastoreBackend(InPlaceBackend):
-    """Keep everything in a SQLite file, or in memory.
+class MetastoreBackend(BaseStoreBackend):
+    """Keep everything in a SQLite file, in memory, or in PostgreSQL.
 
-    :param url: `sqlite+aiosqlite:///path.db`, or `sqlite+aiosqlite:///:memory:` for a database that lives as long
-        as this object.
-    :param lock_timeout: seconds to wait at most for a lock of another connection or process.
-    :param durability: "full": a commit survives power loss; "normal": it survives a crash of the process, and the
-        last ones may be lost on power loss.
-    :param clock: tells when values expire.
-    :raises ConfigurationError: the URL is of another kind.
+    `session=` takes an `AsyncSession` or `AsyncConnection` of the caller's on the same database: the operation is
+    then part of its transaction, and is undone with it.
+
+    :param url: `sqlite+aiosqlite:///path.db`, `sqlite+aiosqlite:///:memory:` for a database that lives as long as
+        this object, or `postgresql+asyncpg://user:password@host/database`; default: `[database] url`'s.
+    :param clock: tells when values expire; default: the system's on SQLite, the server's on PostgreSQL.
+    :param options: any other option of the section `[database]`, such as `lock_timeout=10.0`.
+    :raises ConfigurationError: the URL is of another kind, or an option is wrong.
     """
 
     capabilities: ClassVar[Capability] = (
@@ -61,32 +63,30 @@ class MetastoreBackend(InPlaceBackend):
         | Capability.CLEANUP
     )
 
-    def __init__(
-        self,
-        url: str = DEFAULT_URL,
-        *,
-        lock_timeout: float = 5.0,
-        durability: str = "full",
-        clock: Clock | None = None,
-    ) -> None:
-        self._clock = clock or SystemClock()
-        self._database = SqliteDatabase(Target.parse(url), lock_timeout=lock_timeout, durability=durability)
-        self._hub = WatchHub(self._clock, self._database.foreign_commits if self._database.path else None)
-        self.lock_timeout = lock_timeout
+    def __init__(self, url: str | None = None, *, clock: Clock | None = None, **options: Any) -> None:
+        settings = _settings(options if url is None else {"url": url, **options})
+        self._database = open_database(settings, clock)
+        self.lock_timeout = settings.lock_timeout
 
     def __repr__(self) -> str:
         return f"<MetastoreBackend on {self._database}>"
 
     @property
     def path(self) -> Path | None:
-        """Return the database file; None for a database in memory."""
+        """Return the database file; None where there is none."""
         return self._database.path
 
-    async def aopen(self) -> None:
-        """Open the database; create the tables in a new file.
+    def run_blocking(self, function: Callable[[], Awaitable[T]]) -> T:
+        """Run one of this backend's coroutines to its end, from sync code on any thread."""
+        return self._database.run_blocking(function)
 
-        :raises SchemaError: the file is of another release, or somebody else's.
-        :raises DatabaseError: it cannot be opened.
+    # Life.
+
+    async def aopen(self) -> None:
+        """Open the database; create the tables in a new SQLite file.
+
+        :raises SchemaError: the tables are missing, of another release, or somebody else's.
+        :raises DatabaseError: it cannot be reached.
         """
         await self._database.aopen()
 
@@ -95,12 +95,21 @@ class MetastoreBackend(InPlaceBackend):
         await self._database.aclose()
 
     async def aupgrade(self) -> tuple[str | None, str]:
-        """Bring the schema to this release's revision.
+        """Bring the schema to this release's revision; several processes at once do it once.
 
         :return: the revision before (None: there was none) and after.
         :raises SchemaError: a newer release wrote it.
         """
         return await self._database.upgrade()
+
+    async def adowngrade(self, revision: str) -> tuple[str | None, str | None]:
+        """Take the schema back to a revision.
+
+        :param revision: the revision; `base` to remove every table, and with them every value.
+        :return: the revision before and after.
+        :raises SchemaError: there is no such revision, or it is a later one.
+        """
+        return await self._database.downgrade(revision)
 
     async def arevision(self) -> str | None:
         """Read the schema's revision, None where there is none; changes nothing."""
@@ -108,51 +117,60 @@ class MetastoreBackend(InPlaceBackend):
 
     # State.
 
+    async def _read(self, session: Any, procedure: Callable[..., Procedure[T]], *args: Any) -> T:
+        if session is None:
+            return await self._database.read(procedure, *args, self._database.now)
+        return await run_in_session(self._database, session, procedure(*args, self._database.now))
+
     async def aget(self, scope: Scope, key: str, *, session: Any = None) -> str | None:
-        """Read one key: one statement, one hop to a thread."""
-        _refuse(session)
-        return await self._database.read(operations.get, scope, key, self._clock)
+        """Read one key; callers at the same time share one statement."""
+        if session is None:
+            return await self._database.get(scope, key)
+        return await self._read(session, state.get, scope, key)
 
     async def aset(
         self, scope: Scope, key: str, value: str, *, expires_at: datetime | None = None, session: Any = None
     ) -> None:
-        """Write or overwrite one key: one transaction, one hop to a thread."""
-        _refuse(session)
-        await self.acommit(Commit((Put(scope, key, value, expires_at),)))
+        """Write or overwrite one key; callers at the same time share one transaction."""
+        await self.acommit(Commit((Put(scope, key, value, expires_at),)), session=session)
 
     async def adelete(self, scope: Scope, key: str, *, session: Any = None) -> None:
         """Remove one key."""
-        _refuse(session)
-        await self.acommit(Commit((Delete(scope, key),)))
+        await self.acommit(Commit((Delete(scope, key),)), session=session)
 
     async def aclear(self, scope: Scope, *, all_map_indices: bool = False, session: Any = None) -> None:
         """Remove every key of the scope."""
-        _refuse(session)
-        await self.acommit(Commit((Clear(scope, all_map_indices),)))
+        await self.acommit(Commit((Clear(scope, all_map_indices),)), session=session)
 
-    async def aget_entry(self, scope: Scope, key: str) -> StoredEntry | None:
+    async def aget_entry(self, scope: Scope, key: str, *, session: Any = None) -> StoredEntry | None:
         """Read one key with its version and times."""
-        return await self._database.read(operations.get_entry, scope, key, self._clock)
+        return await self._read(session, state.get_entry, scope, key)
 
-    async def aget_many(self, scope: Scope, keys: Sequence[str]) -> dict[str, str]:
+    async def aget_many(self, scope: Scope, keys: Sequence[str], *, session: Any = None) -> dict[str, str]:
         """Read several keys in one statement."""
-        return await self._database.read(operations.get_many, scope, keys, self._clock)
+        return await self._read(session, state.get_many, scope, keys)
 
     async def alist_keys(
-        self, scope: Scope, prefix: str = "", *, after: str | None = None, limit: int | None = None
+        self,
+        scope: Scope,
+        prefix: str = "",
+        *,
+        after: str | None = None,
+        limit: int | None = None,
+        session: Any = None,
     ) -> list[str]:
         """List keys in the order of their code points."""
-        return await self._database.read(operations.list_keys, scope, prefix, after, limit, self._clock)
+        return await self._read(session, state.list_keys, scope, prefix, after, limit)
 
-    async def acommit(self, commit: Commit) -> CommitResult:
+    async def acommit(self, commit: Commit, *, session: Any = None) -> CommitResult:
         """Make every change and record every event in one transaction."""
-        return await self._database.write(
-            operations.commit, commit, self._clock, then=lambda: self._hub.committed(commit)
-        )
+        if session is None:
+            return await self._database.commit(commit)
+        return await run_in_session(self._database, session, self._database.committing(commit))
 
     def awatch(self, scope: Scope, key: str) -> AsyncIterator[str | None]:
-        """Follow one key; commits of other processes show within a tenth of a second."""
-        return self._hub.follow(key, lambda: self.aget_entry(scope, key), scope=scope)
+        """Follow one key."""
+        return self._database.hub.follow(key, lambda: self.aget_entry(scope, key), scope=scope)
 
     # Assets.
 
@@ -160,7 +178,7 @@ class MetastoreBackend(InPlaceBackend):
         """Find or register an asset; one that is complete costs one read."""
         found = await self._database.read(assets.find_asset, asset)
         if found is None:
-            found = await self._database.write(assets.register_asset, asset, self._clock)
+            found = await self._database.write(assets.register_asset, asset, self._database.now)
         return found
 
     async def aget_asset(self, scope: AssetScope) -> AssetRecord:
@@ -169,21 +187,20 @@ class MetastoreBackend(InPlaceBackend):
 
     async def adeactivate_asset(self, scope: AssetScope) -> None:
         """Put an asset's state to rest."""
-        await self._database.write(assets.set_active, scope, False, self._clock, then=self._hub.changed)
+        await self._database.write(assets.set_active, scope, False, self._database.now)
 
     async def aactivate_asset(self, scope: AssetScope) -> None:
         """Bring a deactivated asset back."""
-        await self._database.write(assets.set_active, scope, True, self._clock, then=self._hub.changed)
+        await self._database.write(assets.set_active, scope, True, self._database.now)
 
     async def adelete_asset(self, scope: AssetScope) -> None:
         """Delete an asset with its state, watchers and events."""
-        await self._database.write(assets.delete_asset, scope, then=self._hub.changed)
+        await self._database.write(assets.delete_asset, scope)
 
     async def asweep_assets(self, grace: timedelta, *, dry_run: bool = False) -> SweepReport:
         """Delete the state of assets that were deactivated longer ago than `grace`."""
-        before = self._clock.microseconds() - grace // _MICROSECOND
         work = self._database.read if dry_run else self._database.write
-        swept = await work(assets.sweep_assets, before, dry_run)
+        swept = await work(assets.sweep_assets, grace // _MICROSECOND, dry_run, self._database.now)
         names = tuple(name for name, _ in swept)
         return SweepReport(type(self).__name__, names, sum(rows for _, rows in swept), dry_run)
 
@@ -193,50 +210,36 @@ class MetastoreBackend(InPlaceBackend):
         self, *, dry_run: bool = False, batch_size: int = 0, on_batch: OnBatch | None = None
     ) -> CleanupReport:
         """Delete exactly the task rows that have expired when it begins."""
-        now = self._clock.microseconds()
-        total = await self._database.read(cleanup.count_expired, now)
-        done = await (self._list(now, total, on_batch) if dry_run else self._delete(now, total, batch_size, on_batch))
+        now, total = await self._database.count_expired()
+        done = 0
+        if dry_run and on_batch is None:
+            done = total
+        elif dry_run:
+            async for rows in self._database.list_expired(now):
+                done += len(rows)
+                _tell(on_batch, CleanupBatch(total, done, tuple(rows)))
+        else:
+            async for deleted in self._database.delete_expired(now, batch_size):
+                done += deleted
+                if deleted:
+                    _tell(on_batch, CleanupBatch(max(total, done), done))
         return CleanupReport(type(self).__name__, done, dry_run)
-
-    async def _list(self, now: int, total: int, on_batch: OnBatch | None) -> int:
-        done = 0
-        after = cleanup.START
-        while on_batch is not None:
-            rows, after = await self._database.read(cleanup.list_expired, now, after, _PAGE)
-            if not rows:
-                return done
-            done += len(rows)
-            on_batch(CleanupBatch(total, done, tuple(rows)))
-        return total
-
-    async def _delete(self, now: int, total: int, batch_size: int, on_batch: OnBatch | None) -> int:
-        done = 0
-        while True:
-            if batch_size:
-                deleted = await self._database.write(cleanup.delete_batch, now, batch_size)
-            else:
-                deleted = await self._database.write(cleanup.delete_all, now)
-            done += deleted
-            if deleted and on_batch is not None:
-                on_batch(CleanupBatch(max(total, done), done))
-            if not batch_size or deleted < batch_size:
-                return done
 
     async def adelete_run(self, dag_id: str, run_id: str) -> int:
         """Delete the state of every task of a run."""
-        return await self._database.write(operations.delete_run, dag_id, run_id, then=self._hub.changed)
+        return await self._database.write(state.delete_run, dag_id, run_id)
 
     # Watchers and events.
 
     async def aclaim_watcher(self, asset: AssetScope, name: str, *, owner: str) -> Lease:
         """Claim a watcher with a new fencing number."""
-        return await self._database.write(assets.claim_watcher, asset, name, owner, self._clock)
+        return await self._database.write(assets.claim_watcher, asset, name, owner, self._database.now)
 
     async def areport_watcher(
         self, lease: Lease, state: WatcherState, *, error: str | None = None, restarted: bool = False
     ) -> None:
         """Keep what a watcher is doing, while the lease holds."""
-        await self._database.write(assets.report_watcher, lease, state, error, restarted, self._clock)
+        await self._database.write(assets.report_watcher, lease, state, error, restarted, self._database.now)
 
     async def alist_watchers(self) -> list[WatcherRecord]:
         """List every watcher by asset and name."""
@@ -249,6 +252,14 @@ class MetastoreBackend(InPlaceBackend):
         return await self._database.read(assets.list_events, asset, after, limit)
 
 
-def _refuse(session: object) -> None:
-    if session is not None:
-        raise UnsupportedOperationError("MetastoreBackend cannot take part in a session of the caller's yet")
+def _settings(options: dict[str, Any]) -> DatabaseSettings:
+    try:
+        return DatabaseSettings(**options)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+        raise ConfigurationError(f"MetastoreBackend: {problems}") from None
+
+
+def _tell(on_batch: OnBatch | None, batch: CleanupBatch) -> None:
+    if on_batch is not None:
+        on_batch(batch)

@@ -8,7 +8,6 @@ from sqlalchemy import (
     BigInteger,
     Column,
     ColumnElement,
-    Integer,
     Table,
     Text,
     and_,
@@ -20,12 +19,10 @@ from sqlalchemy import (
     true,
 )
 
+from .dialect import NOW
 from .schema import asset, asset_state, task_instance, task_state
 
-__all__ = ["ASSET_BY", "NOW", "TASK", "Owner"]
-
-#: The clock, in microseconds.
-NOW: ColumnElement[int] = bindparam("now", type_=BigInteger)
+__all__ = ["ASSET_BY", "TASK", "Owner"]
 
 
 class Owner:
@@ -66,7 +63,7 @@ _uri = bindparam("uri", type_=Text)
 _other = asset.alias("other")
 #: How an asset is found, by what its scope gives.
 ASSET_BY = {
-    "id": Owner(asset, asset_state, asset.c.id == bindparam("asset_id", type_=Integer)),
+    "id": Owner(asset, asset_state, asset.c.id == bindparam("asset_id", type_=BigInteger)),
     "name": Owner(asset, asset_state, asset.c.name == bindparam("name")),
     "both": Owner(
         asset, asset_state, and_(asset.c.name == bindparam("name"), func.coalesce(asset.c.uri, asset.c.name) == _uri)

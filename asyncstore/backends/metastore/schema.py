@@ -1,14 +1,33 @@
 """The tables of the metastore, the same on every database.
 
+Where the outcome of a commit was lost with the connection, `operation` tells it: a number that the writer drew, kept
+beside the row it wrote last. Only PostgreSQL needs it.
+
 Times are microseconds since 1970-01-01T00:00:00Z: exact, comparable, and of one size. Text columns hold UTF-8 and
 compare by code point. A task instance has a row only while it has state, so that neither table outgrows the other.
 """
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, MetaData, Table, Text, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Computed,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Sequence,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+from .dialect import CodePoints
 
 __all__ = [
+    "HOUR",
     "PREFIX",
     "VERSION_TABLE",
     "asset",
@@ -19,10 +38,13 @@ __all__ = [
     "revision",
     "task_instance",
     "task_state",
+    "version",
     "watcher",
 ]
 
 PREFIX = "asyncstore_"
+#: Microseconds.
+HOUR = 3_600_000_000
 VERSION_TABLE = f"{PREFIX}alembic_version"
 
 metadata = MetaData(
@@ -34,10 +56,17 @@ metadata = MetaData(
     }
 )
 
+# Room for the next version of a row on its own page, where no index needs to hear of it.
+_ROOM = {"fillfactor": 80}
+
 # SQLite counts only an INTEGER PRIMARY KEY up by itself.
 _Id = BigInteger().with_variant(Integer, "sqlite")
 
-#: One row: the store-wide revision, from which versions and event ids come.
+#: On PostgreSQL versions come from here: one row for all would have every writer wait for every other.
+version = Sequence(f"{PREFIX}version", metadata=metadata)
+
+#: One row: the store-wide revision, from which event ids come and, on SQLite, versions. Whoever takes an event id
+#: holds the row until the commit, so that events become visible in the order of their ids.
 revision = Table(
     f"{PREFIX}revision",
     metadata,
@@ -51,8 +80,8 @@ asset = Table(
     f"{PREFIX}asset",
     metadata,
     Column("id", _Id, primary_key=True),
-    Column("name", Text, nullable=False, unique=True),
-    Column("uri", Text, unique=True),
+    Column("name", CodePoints, nullable=False, unique=True),
+    Column("uri", CodePoints, unique=True),
     Column("named", Boolean, nullable=False),
     Column("group_name", Text, nullable=False),
     Column("extra", Text, nullable=False),
@@ -65,21 +94,23 @@ asset_state = Table(
     f"{PREFIX}asset_state",
     metadata,
     Column("asset_id", _Id, ForeignKey(asset.c.id, ondelete="CASCADE"), primary_key=True),
-    Column("key", Text, primary_key=True),
+    Column("key", CodePoints, primary_key=True),
     Column("value", Text, nullable=False),
     Column("version", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
     Column("updated_by", Text),
+    Column("operation", BigInteger),
     sqlite_with_rowid=False,
+    postgresql_with=_ROOM,
 )
 
 task_instance = Table(
     f"{PREFIX}task_instance",
     metadata,
     Column("id", _Id, primary_key=True),
-    Column("dag_id", Text, nullable=False),
-    Column("run_id", Text, nullable=False),
-    Column("task_id", Text, nullable=False),
+    Column("dag_id", CodePoints, nullable=False),
+    Column("run_id", CodePoints, nullable=False),
+    Column("task_id", CodePoints, nullable=False),
     Column("map_index", Integer, nullable=False),
     UniqueConstraint("run_id", "task_id", "dag_id", "map_index"),  # the selective ones first
     sqlite_autoincrement=True,
@@ -89,27 +120,36 @@ task_state = Table(
     f"{PREFIX}task_state",
     metadata,
     Column("task_instance_id", _Id, ForeignKey(task_instance.c.id, ondelete="CASCADE"), primary_key=True),
-    Column("key", Text, primary_key=True),
+    Column("key", CodePoints, primary_key=True),
     Column("value", Text, nullable=False),
     Column("version", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
     Column("updated_by", Text),
+    Column("operation", BigInteger),
     Column("expires_at", BigInteger),
+    Column("expires_hour", BigInteger, Computed(f"expires_at / {HOUR}", persisted=True)),
     sqlite_with_rowid=False,
+    postgresql_with=_ROOM,
 )
+# Every write moves `expires_at`. On PostgreSQL an index on it would have every write touch every index; the hour
+# stays the same for most.
 Index(
     f"ix_{PREFIX}task_state_expires_at",
     task_state.c.expires_at,
     sqlite_where=task_state.c.expires_at.is_not(None),
-    postgresql_where=task_state.c.expires_at.is_not(None),
-)
+).ddl_if(dialect="sqlite")
+Index(
+    f"ix_{PREFIX}task_state_expires_hour",
+    task_state.c.expires_hour,
+    postgresql_where=task_state.c.expires_hour.is_not(None),
+).ddl_if(dialect="postgresql")
 
 watcher = Table(
     f"{PREFIX}watcher",
     metadata,
     Column("id", _Id, primary_key=True),
     Column("asset_id", _Id, ForeignKey(asset.c.id, ondelete="CASCADE"), nullable=False),
-    Column("name", Text, nullable=False),
+    Column("name", CodePoints, nullable=False),
     Column("fence", BigInteger, nullable=False),
     Column("owner", Text, nullable=False),
     Column("state", Text, nullable=False),
@@ -117,6 +157,8 @@ watcher = Table(
     Column("last_error", Text),
     Column("last_error_at", BigInteger),
     Column("updated_at", BigInteger, nullable=False),
+    Column("operation", BigInteger),
+    Column("last_event_id", BigInteger),
     UniqueConstraint("asset_id", "name"),
     sqlite_autoincrement=True,
 )
@@ -139,7 +181,7 @@ event_key = Table(
     f"{PREFIX}event_key",
     metadata,
     Column("watcher_id", _Id, ForeignKey(watcher.c.id, ondelete="CASCADE"), primary_key=True),
-    Column("key", Text, primary_key=True),
+    Column("key", CodePoints, primary_key=True),
     Column("event_id", BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )

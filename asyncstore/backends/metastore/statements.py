@@ -12,9 +12,11 @@ from sqlalchemy import (
     ColumnElement,
     Executable,
     Integer,
+    Table,
     Text,
     and_,
     bindparam,
+    case,
     delete,
     exists,
     func,
@@ -26,7 +28,8 @@ from sqlalchemy import (
 )
 
 from . import dialect
-from .owners import NOW, TASK, Owner
+from .dialect import NOW
+from .owners import TASK, Owner
 from .schema import asset, asset_state, event, event_key, revision, task_instance, task_state, watcher
 
 # Whoever needs a statement names the module: `statements.read_value`.
@@ -38,7 +41,11 @@ def _read(
     # No row: no such scope. A row without a key: the scope is there, the state is not.
     joined = by.owner.outerjoin(by.state, and_(by.foreign == by.owner.c.id, by.fresh(), on))
     found = select(by.inactive.label("inactive"), by.state.c.key, *columns).select_from(joined).where(by.where)
-    return found if page_by is None else found.order_by(page_by).limit(bindparam("limit", type_=Integer))
+    return found if page_by is None else found.order_by(page_by).limit(dialect.limit("limit"))
+
+
+def _given(table: Table, *names: str) -> dict[str, ColumnElement[Any]]:
+    return {name: bindparam(name, type_=table.c[name].type) for name in names}
 
 
 _has_state = exists().where(task_state.c.task_instance_id == task_instance.c.id)
@@ -64,15 +71,17 @@ def read_entry(by: Owner) -> Executable:
 
 
 def read_many(by: Owner) -> Executable:
-    """Read the texts of several keys, given as a JSON array."""
-    return _read(by, by.state.c.value, on=dialect.in_json_array(by.state.c.key, "keys"))
+    """Read the texts of several keys, given as a list."""
+    return _read(by, by.state.c.value, on=dialect.in_list(by.state.c.key, "keys"))
 
 
 def list_keys(by: Owner) -> Executable:
     """List the keys from `low` on and before `high`, in the order of their code points."""
     key = by.state.c.key
     return _read(
-        by, on=and_(key >= bindparam("low"), key > bindparam("after"), dialect.before(key, "high")), page_by=key
+        by,
+        on=and_(key >= bindparam("low", type_=Text), key > bindparam("after", type_=Text), dialect.before(key, "high")),
+        page_by=key,
     )
 
 
@@ -103,7 +112,7 @@ def write_value(by: Owner) -> Executable:
 
 def add_task_instance() -> Executable:
     """Add the row of a task instance."""
-    return insert(task_instance)
+    return insert(task_instance).values(_given(task_instance, "dag_id", "run_id", "task_id", "map_index"))
 
 
 def delete_value(by: Owner) -> Executable:
@@ -160,7 +169,8 @@ def read_asset_by_uri() -> Executable:
 
 def add_asset() -> Executable:
     """Register an asset; gives its id."""
-    return insert(asset).returning(asset.c.id)
+    given = _given(asset, "name", "uri", "named", "group_name", "extra")
+    return insert(asset).values({**given, "created_at": NOW}).returning(asset.c.id)
 
 
 def complete_asset() -> Executable:
@@ -174,8 +184,7 @@ def complete_asset() -> Executable:
 
 def set_deactivated(by: Owner) -> Executable:
     """Deactivate an asset that is active, or activate it; a second deactivation keeps the first time."""
-    kept = func.coalesce(asset.c.deactivated_at, bindparam("deactivated_at", type_=BigInteger))
-    return update(asset).where(by.where).values(deactivated_at=kept)
+    return update(asset).where(by.where).values(deactivated_at=func.coalesce(asset.c.deactivated_at, NOW))
 
 
 def set_activated(by: Owner) -> Executable:
@@ -189,11 +198,11 @@ def drop_asset(by: Owner) -> Executable:
 
 
 def list_rested_assets() -> Executable:
-    """List the assets deactivated at `before` or earlier that still have state, and how many rows."""
+    """List the assets deactivated for `grace` microseconds or longer that still have state, and how many rows."""
     return (
         select(asset.c.id, asset.c.name, func.count())
         .join(asset_state, asset_state.c.asset_id == asset.c.id)
-        .where(asset.c.deactivated_at <= bindparam("before"))
+        .where(asset.c.deactivated_at <= NOW - bindparam("grace", type_=BigInteger))
         .group_by(asset.c.id, asset.c.name)
         .order_by(asset.c.name)
     )
@@ -202,6 +211,11 @@ def list_rested_assets() -> Executable:
 # Garbage.
 
 _expired = and_(task_state.c.expires_at.is_not(None), task_state.c.expires_at <= NOW)
+
+
+def tell_time() -> Executable:
+    """Tell the time."""
+    return select(NOW)
 
 
 def count_expired() -> Executable:
@@ -224,7 +238,7 @@ def list_expired() -> Executable:
         .join(task_instance, task_instance.c.id == task_state.c.task_instance_id)
         .where(_expired, place > behind)
         .order_by(*place)
-        .limit(bindparam("limit"))
+        .limit(dialect.limit("limit"))
     )
 
 
@@ -239,7 +253,7 @@ def pick_expired() -> Executable:
         select(task_state.c.task_instance_id, task_state.c.key)
         .where(_expired)
         .order_by(task_state.c.expires_at)
-        .limit(bindparam("limit", type_=Integer))
+        .limit(dialect.limit("limit"))
     )
 
 
@@ -256,8 +270,8 @@ def drop_empty_instances() -> Executable:
 
 
 def drop_empty_instances_of() -> Executable:
-    """Delete those task instances of a JSON array of ids that have no state."""
-    return delete(task_instance).where(dialect.in_json_array(task_instance.c.id, "ids"), ~_has_state)
+    """Delete those task instances of a list of ids that have no state."""
+    return delete(task_instance).where(dialect.in_list(task_instance.c.id, "ids"), ~_has_state)
 
 
 def count_run() -> Executable:
@@ -283,7 +297,7 @@ def claim_watcher() -> Executable:
     """Claim a watcher with the next fencing number; gives its id and the number."""
     columns = [watcher.c.asset_id, watcher.c.name, watcher.c.fence, watcher.c.owner, watcher.c.state]
     columns += [watcher.c.restarts, watcher.c.updated_at]
-    return dialect.claim(watcher, columns).returning(watcher.c.id, watcher.c.fence)
+    return dialect.claim(watcher, columns, {"updated_at": NOW}).returning(watcher.c.id, watcher.c.fence)
 
 
 def check_lease() -> Executable:
@@ -305,7 +319,7 @@ def report_watcher() -> Executable:
             state=bindparam("new_state"),
             restarts=watcher.c.restarts + bindparam("more", type_=Integer),
             last_error=func.coalesce(error, watcher.c.last_error),
-            last_error_at=func.coalesce(bindparam("error_at", type_=BigInteger), watcher.c.last_error_at),
+            last_error_at=case((error.is_(None), watcher.c.last_error_at), else_=NOW),
             updated_at=NOW,
         )
     )
@@ -331,15 +345,16 @@ def find_event_key() -> Executable:
 
 def add_event_key() -> Executable:
     """Keep the key of an event."""
-    return insert(event_key)
+    return insert(event_key).values(_given(event_key, "watcher_id", "key", "event_id"))
 
 
 def add_event() -> Executable:
     """Record an event."""
-    return insert(event)
+    columns = ("id", "asset_id", "watcher_id", "payload", "key", "created_at")
+    return insert(event).values(_given(event, *columns))
 
 
-def list_events(*, of_asset: bool) -> Executable:
+def list_events(of_asset: bool) -> Executable:
     """List events behind an id, in the order of their commits; of one asset, or of all."""
     statement = (
         select(event.c.id, asset.c.name, watcher.c.name, event.c.payload, event.c.key, event.c.created_at)
@@ -349,4 +364,4 @@ def list_events(*, of_asset: bool) -> Executable:
     )
     if of_asset:
         statement = statement.where(event.c.asset_id == bindparam("asset_id"))
-    return statement.order_by(event.c.id).limit(bindparam("limit", type_=Integer))
+    return statement.order_by(event.c.id).limit(dialect.limit("limit"))

@@ -9,7 +9,7 @@ from ....clock import from_microseconds
 from ....records import ExpiredRow
 from ....scopes import TaskScope
 from .. import statements
-from ..dialect import sql
+from ..dialect import sqlite_sql as sql
 
 __all__ = ["START", "Place", "count_expired", "delete_all", "delete_batch", "list_expired"]
 

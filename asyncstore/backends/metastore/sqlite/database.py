@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import ExitStack, closing, suppress
+from functools import partial
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
-from ....blocking import in_thread, inline
-from ....errors import StoreClosedError, StoreUnavailableError
-from .. import migrate
+from ....blocking import drive, in_thread, inline
+from ....changes import Commit, CommitResult
+from ....clock import Clock
+from ....errors import StoreClosedError, StoreError, StoreUnavailableError
+from ....records import ExpiredRow
+from ....scopes import Scope
+from ...watching import WatchHub
+from ..database import Database, Then
+from ..dialect import sqlite_parameters, sqlite_sql
+from ..migrate import check_target
+from ..procedures import state
+from ..procedures.commit import commit as commit_procedure
+from ..steps import Answer, Procedure, Step
+from . import cleanup, migrate
 from .errors import MOVED, mapped
 from .lane import Lane
 from .target import Target, connect
@@ -21,8 +33,19 @@ __all__ = ["SqliteDatabase"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
-#: Called after a commit, in the thread that made it.
-Then = Callable[[], None]
+#: Rows in a page of expired ones.
+_PAGE = 1000
+
+
+def _run(raw: sqlite3.Connection, procedure: Callable[..., Procedure[Any]], args: tuple[Any, ...]) -> Any:
+    steps = procedure(*args)
+    try:
+        step = next(steps)
+        while True:
+            cursor = raw.execute(sqlite_sql(step.build, *step.arguments), sqlite_parameters(step.parameters))
+            step = steps.send(Answer(cursor.fetchall(), cursor.rowcount))
+    except StopIteration as stop:
+        return stop.value
 
 
 def _roll_back(raw: sqlite3.Connection) -> None:
@@ -92,26 +115,29 @@ class _Opened:
             self.writer.close()
 
 
-class SqliteDatabase:
+class SqliteDatabase(Database):
     """Run functions on a SQLite database.
 
     In WAL mode a reader never waits for a writer, so reads have a connection and a thread of their own. In memory
     there is one connection for both: another one would be another database.
 
-    The first call opens the database. Once it was closed, only `aopen` opens it again.
-
     :param target: the file, or memory.
     :param lock_timeout: seconds to wait at most for a lock.
     :param durability: "full" or "normal".
+    :param clock: tells when values expire.
     """
 
-    def __init__(self, target: Target, *, lock_timeout: float, durability: str) -> None:
+    dialect = "sqlite"
+
+    def __init__(self, target: Target, *, lock_timeout: float, durability: str, clock: Clock) -> None:
         self._target = target
         self._lock_timeout = lock_timeout
         self._durability = durability
+        self._clock = clock
         self._opening = threading.Lock()
         self._opened: _Opened | None = None
         self._closed = False
+        self.hub = WatchHub(clock, None if target.path is None else self._foreign_commits)
 
     def __str__(self) -> str:
         return str(self._target)
@@ -121,33 +147,101 @@ class SqliteDatabase:
         """Return the file; None for memory, where no other connection can commit."""
         return self._target.path
 
-    async def read(self, function: Callable[Concatenate[sqlite3.Connection, P], T], /, *args: Any) -> T:
-        """Run a function of SELECTs."""
+    def run_blocking(self, function: Callable[[], Awaitable[T]]) -> T:
+        """Do the work on the calling thread: no loop, no hop, no other thread to wait for."""
+
+        async def call() -> T:
+            return await function()
+
+        return drive(call())
+
+    # The everyday operations.
+
+    def get(self, scope: Scope, key: str) -> Awaitable[str | None]:
+        """Read the text of one key: one statement, one hop to a thread."""
+        return self.read(state.get, scope, key, self.now)
+
+    def commit(self, commit: Commit) -> Awaitable[CommitResult]:
+        """Make a commit: one transaction, one hop to a thread."""
+        return self._write(_run, self.committing, (commit,), then=partial(self.hub.committed, commit))
+
+    # Everything else is a procedure.
+
+    def now(self) -> int | None:
+        """Tell the time."""
+        return self._clock.microseconds()
+
+    def committing(self, commit: Commit) -> Procedure[CommitResult]:
+        """Give the procedure that makes a commit."""
+        return commit_procedure(commit, self._clock.microseconds())
+
+    async def read(self, procedure: Callable[P, Procedure[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a procedure of SELECTs."""
+        result: T = await self._read(_run, partial(procedure, **kwargs), args)
+        return result
+
+    async def write(self, procedure: Callable[P, Procedure[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a procedure in a transaction."""
+        result: T = await self._write(_run, partial(procedure, **kwargs), args, then=self.hub.changed)
+        return result
+
+    async def _read(self, function: Callable[..., T], /, *args: Any) -> T:
         opened = self._opened or await self._open(again=False)
         result: T = await opened.reader.run(opened.select, function, args)
         return result
 
-    async def write(
-        self,
-        function: Callable[Concatenate[sqlite3.Connection, P], T],
-        /,
-        *args: Any,
-        then: Then | None = None,
-    ) -> T:
-        """Run a function in a transaction; nothing stays of it where it raises.
-
-        :param function: called with the connection and the arguments.
-        :param then: called after the commit, whether or not the caller still waits.
-        """
+    async def _write(self, function: Callable[..., T], /, *args: Any, then: Then | None = None) -> T:
         opened = self._opened or await self._open(again=False)
         result: T = await opened.writer.run(opened.transaction, then, function, args)
         return result
 
-    async def foreign_commits(self) -> int:
-        """Give a number that changes when another connection than the writing one commits."""
+    async def _foreign_commits(self) -> int:
+        # A number that changes when another connection than the writing one commits.
         opened = self._opened or await self._open(again=False)
         result: int = await opened.writer.run(opened.select, _data_version, ())
         return result
+
+    # Garbage.
+
+    async def count_expired(self) -> tuple[int, int]:
+        """Give the time, and how many rows have expired by then."""
+        now = self._clock.microseconds()
+        return now, await self._read(cleanup.count_expired, now)
+
+    async def list_expired(self, now: int) -> AsyncIterator[Sequence[ExpiredRow]]:
+        """Give the rows that had expired at a time, page by page."""
+        rows, after = await self._read(cleanup.list_expired, now, cleanup.START, _PAGE)
+        while rows:
+            yield rows
+            rows, after = await self._read(cleanup.list_expired, now, after, _PAGE)
+
+    async def delete_expired(self, now: int, batch_size: int) -> AsyncIterator[int]:
+        """Delete the rows that had expired at a time, a batch for each step."""
+        if not batch_size:
+            yield await self._write(cleanup.delete_all, now)
+            return
+        deleted = batch_size
+        while deleted == batch_size:
+            deleted = await self._write(cleanup.delete_batch, now, batch_size)
+            yield deleted
+
+    # Sessions of the caller's.
+
+    def spell(self, step: Step) -> tuple[str, Any]:
+        """Give a step as the driver takes it."""
+        return sqlite_sql(step.build, *step.arguments), dict(sqlite_parameters(step.parameters))
+
+    def explain(self, error: BaseException) -> Exception | None:
+        """Give the store's error for one of SQLite's."""
+        if not isinstance(error, sqlite3.Error):
+            return None
+        try:
+            with mapped(str(self)):
+                raise error
+        except StoreError as found:
+            return found
+
+    # Life.
 
     async def aopen(self) -> None:
         """Open the connections, and create the tables in a new file.
@@ -183,6 +277,19 @@ class SqliteDatabase:
                 return migrate.upgrade(raw, patience)
 
         return work() if inline() else await in_thread(work, name="asyncstore upgrade", cancelled=patience.cancel)
+
+    async def downgrade(self, revision: str) -> tuple[str | None, str | None]:
+        """Take the schema back to a revision."""
+        patience = self._patience()
+
+        def work() -> tuple[str | None, str | None]:
+            if not self._target.exists():
+                check_target(None, revision, patience.place)
+                return None, None
+            with mapped(patience.place), closing(self._connect(patience, create=False)) as raw:
+                return migrate.downgrade(raw, patience, revision)
+
+        return work() if inline() else await in_thread(work, name="asyncstore downgrade", cancelled=patience.cancel)
 
     async def revision(self) -> str | None:
         """Give the revision of the schema, None where there is none; changes nothing."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects import postgresql
 
 revision = "0001"
 down_revision = None
@@ -17,6 +18,8 @@ branch_labels = None
 depends_on = None
 
 _Id = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+_CodePoints = sa.Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
+_ROOM = {"fillfactor": 80}
 P = "asyncstore_"
 
 
@@ -28,16 +31,23 @@ def _parent(column: str, table: str, *, primary_key: bool = False) -> sa.Column[
 def _state(*columns: sa.Column[Any]) -> list[sa.Column[Any]]:
     return [
         *columns,
-        sa.Column("key", sa.Text, primary_key=True),
+        sa.Column("key", _CodePoints, primary_key=True),
         sa.Column("value", sa.Text, nullable=False),
         sa.Column("version", sa.BigInteger, nullable=False),
         sa.Column("updated_at", sa.BigInteger, nullable=False),
         sa.Column("updated_by", sa.Text),
+        sa.Column("operation", sa.BigInteger),
     ]
 
 
+def _on_postgresql() -> bool:
+    return op.get_bind().dialect.name == "postgresql"
+
+
 def upgrade() -> None:
-    """Create every table, and the one row of the revision."""
+    """Create every table, and the one row of the revision; on PostgreSQL the sequence of versions and the functions."""
+    if _on_postgresql():
+        op.execute(sa.schema.CreateSequence(sa.Sequence(f"{P}version")))
     revision_table = op.create_table(
         f"{P}revision",
         sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
@@ -47,8 +57,8 @@ def upgrade() -> None:
     op.create_table(
         f"{P}asset",
         sa.Column("id", _Id, primary_key=True),
-        sa.Column("name", sa.Text, nullable=False, unique=True),
-        sa.Column("uri", sa.Text, unique=True),
+        sa.Column("name", _CodePoints, nullable=False, unique=True),
+        sa.Column("uri", _CodePoints, unique=True),
         sa.Column("named", sa.Boolean, nullable=False),
         sa.Column("group_name", sa.Text, nullable=False),
         sa.Column("extra", sa.Text, nullable=False),
@@ -56,13 +66,18 @@ def upgrade() -> None:
         sa.Column("deactivated_at", sa.BigInteger),
         sqlite_autoincrement=True,
     )
-    op.create_table(f"{P}asset_state", *_state(_parent("asset_id", "asset", primary_key=True)), sqlite_with_rowid=False)
+    op.create_table(
+        f"{P}asset_state",
+        *_state(_parent("asset_id", "asset", primary_key=True)),
+        sqlite_with_rowid=False,
+        postgresql_with=_ROOM,
+    )
     op.create_table(
         f"{P}task_instance",
         sa.Column("id", _Id, primary_key=True),
-        sa.Column("dag_id", sa.Text, nullable=False),
-        sa.Column("run_id", sa.Text, nullable=False),
-        sa.Column("task_id", sa.Text, nullable=False),
+        sa.Column("dag_id", _CodePoints, nullable=False),
+        sa.Column("run_id", _CodePoints, nullable=False),
+        sa.Column("task_id", _CodePoints, nullable=False),
         sa.Column("map_index", sa.Integer, nullable=False),
         sa.UniqueConstraint("run_id", "task_id", "dag_id", "map_index"),
         sqlite_autoincrement=True,
@@ -71,20 +86,18 @@ def upgrade() -> None:
         f"{P}task_state",
         *_state(_parent("task_instance_id", "task_instance", primary_key=True)),
         sa.Column("expires_at", sa.BigInteger),
+        sa.Column("expires_hour", sa.BigInteger, sa.Computed("expires_at / 3600000000", persisted=True)),
         sqlite_with_rowid=False,
+        postgresql_with=_ROOM,
     )
-    op.create_index(
-        f"ix_{P}task_state_expires_at",
-        f"{P}task_state",
-        ["expires_at"],
-        sqlite_where=sa.text("expires_at IS NOT NULL"),
-        postgresql_where=sa.text("expires_at IS NOT NULL"),
-    )
+    by = "expires_hour" if _on_postgresql() else "expires_at"
+    where = sa.text(f"{by} IS NOT NULL")
+    op.create_index(f"ix_{P}task_state_{by}", f"{P}task_state", [by], sqlite_where=where, postgresql_where=where)
     op.create_table(
         f"{P}watcher",
         sa.Column("id", _Id, primary_key=True),
         _parent("asset_id", "asset"),
-        sa.Column("name", sa.Text, nullable=False),
+        sa.Column("name", _CodePoints, nullable=False),
         sa.Column("fence", sa.BigInteger, nullable=False),
         sa.Column("owner", sa.Text, nullable=False),
         sa.Column("state", sa.Text, nullable=False),
@@ -92,6 +105,8 @@ def upgrade() -> None:
         sa.Column("last_error", sa.Text),
         sa.Column("last_error_at", sa.BigInteger),
         sa.Column("updated_at", sa.BigInteger, nullable=False),
+        sa.Column("operation", sa.BigInteger),
+        sa.Column("last_event_id", sa.BigInteger),
         sa.UniqueConstraint("asset_id", "name"),
         sqlite_autoincrement=True,
     )
@@ -101,14 +116,14 @@ def upgrade() -> None:
         _parent("asset_id", "asset"),
         _parent("watcher_id", "watcher"),
         sa.Column("payload", sa.Text, nullable=False),
-        sa.Column("key", sa.Text),
+        sa.Column("key", _CodePoints),
         sa.Column("created_at", sa.BigInteger, nullable=False),
     )
     op.create_index(f"ix_{P}event_asset_id_id", f"{P}event", ["asset_id", "id"])
     op.create_table(
         f"{P}event_key",
         _parent("watcher_id", "watcher", primary_key=True),
-        sa.Column("key", sa.Text, primary_key=True),
+        sa.Column("key", _CodePoints, primary_key=True),
         sa.Column("event_id", sa.BigInteger, nullable=False),
         sqlite_with_rowid=False,
     )

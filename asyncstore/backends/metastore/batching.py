@@ -1,0 +1,141 @@
+"""Group commit: what is asked for while a batch is on its way goes out together when that one returns.
+
+Nobody waits for a timer, and who comes alone goes out at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from asyncio import get_running_loop
+from collections import deque
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+__all__ = ["Batcher", "Job", "PerLoop"]
+
+Q = TypeVar("Q")
+A = TypeVar("A")
+T = TypeVar("T")
+
+#: Jobs in a batch at most, so that its statement, its locks and its answer stay of a size.
+MOST = 1000
+
+
+class Job(Generic[Q, A]):
+    """What one caller asks for, and where the answer goes.
+
+    :ivar asked: the question.
+    :ivar future: the caller's; done early where the caller was cancelled.
+    """
+
+    __slots__ = ("asked", "future")
+
+    def __init__(self, asked: Q, future: asyncio.Future[A]) -> None:
+        self.asked = asked
+        self.future = future
+
+    def answer(self, result: A) -> None:
+        """Give the caller its result, unless it went away."""
+        if not self.future.done():
+            self.future.set_result(result)
+
+    def fail(self, error: BaseException) -> None:
+        """Give the caller its error, unless it went away."""
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+class Batcher(Generic[Q, A]):
+    """Collect what is asked for on one event loop, and send it in batches, one at a time and in order.
+
+    :param send: takes a batch, and must see to it that `returned` is called on the loop when every job of it is
+        answered. It must not raise.
+    :param most: jobs in a batch at most.
+    """
+
+    __slots__ = ("_busy", "_loop", "_most", "_send", "_waiting")
+
+    def __init__(self, send: Callable[[list[Job[Q, A]]], None], *, most: int = MOST) -> None:
+        self._send = send
+        self._most = most
+        self._loop = get_running_loop()
+        self._waiting: deque[Job[Q, A]] = deque()
+        self._busy = False
+
+    @property
+    def idle(self) -> bool:
+        """Tell whether nothing is on its way."""
+        return not self._busy
+
+    def submit(self, asked: Q) -> asyncio.Future[A]:
+        """Ask; a caller that is cancelled before its batch is sent takes its question away.
+
+        :return: gives the answer.
+        """
+        future: asyncio.Future[A] = self._loop.create_future()
+        job = Job(asked, future)
+        if self._busy:
+            self._waiting.append(job)
+        else:
+            self._busy = True
+            self._send([job])
+        return future
+
+    def returned(self, size: int) -> None:
+        """Go on, now that a batch of so many jobs is answered."""
+        if size > 1:
+            # Those callers run first, and may ask anew: so they stay together instead of one going ahead.
+            self._loop.call_soon(self._next)
+        else:
+            self._next()
+
+    def _next(self) -> None:
+        waiting = self._waiting
+        batch: list[Job[Q, A]] = []
+        while waiting and len(batch) < self._most:
+            job = waiting.popleft()
+            if not job.future.done():
+                batch.append(job)
+        if batch:
+            self._send(batch)
+        else:
+            self._busy = False
+
+
+class PerLoop(Generic[T]):
+    """Hold one object for each event loop that asks.
+
+    :param make: makes it; called on the loop.
+    """
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        self._all: dict[asyncio.AbstractEventLoop, T] = {}
+        self._last: tuple[asyncio.AbstractEventLoop | None, T | None] = (None, None)
+
+    def get(self) -> T:
+        """Give the running loop's."""
+        loop = get_running_loop()
+        last, found = self._last
+        if last is loop and found is not None:
+            return found
+        with self._lock:
+            for each in [each for each in self._all if each.is_closed()]:
+                del self._all[each]
+            found = self._all.get(loop)
+        if found is None:
+            found = self._make()
+            with self._lock:
+                found = self._all.setdefault(loop, found)
+        self._last = loop, found
+        return found
+
+    def clear(self) -> list[tuple[asyncio.AbstractEventLoop, T]]:
+        """Forget and give all of them, by loop."""
+        with self._lock:
+            found = list(self._all.items())
+            self._all.clear()
+            self._last = (None, None)
+        return found

@@ -1,0 +1,67 @@
+"""Taking part in a transaction of the caller's."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+
+from ...blocking import inline
+from ...errors import DatabaseError, StoreBusyError, StoreError
+from .database import Database
+from .steps import Answer, Procedure
+
+__all__ = ["run_in_session"]
+
+T = TypeVar("T")
+
+
+async def run_in_session(database: Database, session: object, procedure: Procedure[T]) -> T:
+    """Run a procedure inside a session or connection of the caller's, which commits or rolls back.
+
+    :param database: the database that the session is on, too.
+    :param session: an `AsyncSession` or `AsyncConnection`.
+    :param procedure: what to do.
+    :raises TypeError: it is neither.
+    :raises StoreBusyError: the call is a sync one: the session belongs to an event loop.
+    """
+    if inline():
+        procedure.close()
+        raise StoreBusyError(
+            "a sync call cannot take part in a session: the session belongs to its event loop, which this call would "
+            "block. Await the async twin"
+        )
+    try:
+        connection = await _connection(database, session)
+        try:
+            step = next(procedure)
+            while True:
+                text, parameters = database.spell(step)
+                result = await connection.exec_driver_sql(text, parameters)
+                rows = [tuple(row) for row in result.fetchall()] if result.returns_rows else []
+                step = procedure.send(Answer(rows, result.rowcount))
+        except StopIteration as stop:
+            done: T = stop.value
+            return done
+    except DBAPIError as error:
+        found = None if error.orig is None else database.explain(error.orig)
+        raise (found or DatabaseError(f"{database}, in the session: {error.orig}")) from error
+    except SQLAlchemyError as error:
+        raise StoreError(f"the session cannot be used: {error}") from error
+    finally:
+        procedure.close()
+
+
+async def _connection(database: Database, session: object) -> AsyncConnection:
+    if isinstance(session, AsyncSession):
+        connection = await session.connection()
+    elif isinstance(session, AsyncConnection):
+        connection = session
+    else:
+        raise TypeError(
+            f"session is an AsyncSession or AsyncConnection of SQLAlchemy, not {type(session).__name__}: {session!r}"
+        )
+    if connection.dialect.name != database.dialect:
+        raise TypeError(f"the session is on {connection.dialect.name}, the store on {database}")
+    return connection
