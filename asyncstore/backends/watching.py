@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from itertools import chain
 
 from ..changes import Change, Clear, Commit
@@ -21,9 +21,10 @@ INTERVAL = 0.1
 
 
 class _Waiter:
-    __slots__ = ("event", "expires_at", "key", "loop", "scope")
+    __slots__ = ("event", "expires_at", "key", "loop", "scope", "words")
 
-    def __init__(self, key: str, scope: Scope | None) -> None:
+    def __init__(self, key: str, scope: Scope | None, words: tuple[str, ...]) -> None:
+        self.words = words
         self.key = key
         self.scope = scope
         self.loop = asyncio.get_running_loop()
@@ -58,11 +59,20 @@ class WatchHub:
 
     :param clock: tells when values expire.
     :param foreign: gives a number that changes when another process commits; None where no other process can.
+    :param words: gives the words by which others tell that a key changed, nothing where any word may mean it; None
+        where nobody tells.
     """
 
-    def __init__(self, clock: Clock, foreign: Callable[[], Awaitable[int]] | None = None) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        foreign: Callable[[], Awaitable[int]] | None = None,
+        words: Callable[[Scope, str], tuple[str, ...]] | None = None,
+    ) -> None:
         self._clock = clock
         self._foreign = foreign
+        self._words = words
+        self._by_word: dict[str, set[_Waiter]] = {}
         self._lock = threading.Lock()
         self._by_key: dict[str, set[_Waiter]] = {}
         self._pollers: dict[asyncio.AbstractEventLoop, _Poller] = {}
@@ -86,6 +96,24 @@ class WatchHub:
             waiters = set(self._everybody())
         self._wake(waiters)
 
+    @property
+    def is_watched(self) -> bool:
+        """Tell whether somebody watches."""
+        return bool(self._by_key)
+
+    def told(self, words: Iterable[str]) -> None:
+        """Wake those who watch what the words name; from any thread."""
+        with self._lock:
+            waiters = set(self._by_word.get("", ()))
+            for word in words:
+                waiters |= self._by_word.get(word, set())
+        self._wake(waiters)
+
+    def is_watched_on(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Tell whether somebody watches on an event loop."""
+        with self._lock:
+            return loop in self._pollers
+
     def _everybody(self) -> Iterator[_Waiter]:
         return chain.from_iterable(self._by_key.values())
 
@@ -105,7 +133,8 @@ class WatchHub:
         :param read: reads it.
         :param scope: what it belongs to, so that commits to other scopes wake nobody here; None where all may matter.
         """
-        waiter = _Waiter(key, scope)
+        words = () if self._words is None or scope is None else self._words(scope, key)
+        waiter = _Waiter(key, scope, words or ("",))
         self._add(waiter)
         try:
             last = -1
@@ -134,13 +163,14 @@ class WatchHub:
                 poller = new
             poller.waiters.add(waiter)
             self._by_key.setdefault(waiter.key, set()).add(waiter)
+            for word in waiter.words:
+                self._by_word.setdefault(word, set()).add(waiter)
 
     def _remove(self, waiter: _Waiter) -> None:
         with self._lock:
-            same = self._by_key.get(waiter.key, set())
-            same.discard(waiter)
-            if not same:
-                self._by_key.pop(waiter.key, None)
+            _discard(self._by_key, waiter.key, waiter)
+            for word in waiter.words:
+                _discard(self._by_word, word, waiter)
             poller = self._pollers.get(waiter.loop)
             if poller is None:
                 return
@@ -167,3 +197,10 @@ class WatchHub:
                     waiter.event.set()
             seen = current
             await asyncio.sleep(INTERVAL)
+
+
+def _discard(index: dict[str, set[_Waiter]], word: str, waiter: _Waiter) -> None:
+    same = index.get(word, set())
+    same.discard(waiter)
+    if not same:
+        index.pop(word, None)

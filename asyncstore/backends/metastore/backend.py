@@ -143,7 +143,9 @@ class MetastoreBackend(BaseStoreBackend):
         await self.acommit(Commit((Clear(scope, all_map_indices),)), session=session)
 
     async def aget_entry(self, scope: Scope, key: str, *, session: Any = None) -> StoredEntry | None:
-        """Read one key with its version and times."""
+        """Read one key with its version and times; callers at the same time share one statement."""
+        if session is None:
+            return await self._database.get_entry(scope, key)
         return await self._read(session, state.get_entry, scope, key)
 
     async def aget_many(self, scope: Scope, keys: Sequence[str], *, session: Any = None) -> dict[str, str]:

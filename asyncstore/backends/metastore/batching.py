@@ -132,6 +132,12 @@ class PerLoop(Generic[T]):
         self._last = loop, found
         return found
 
+    def pop(self, loop: asyncio.AbstractEventLoop) -> T | None:
+        """Forget and give a loop's."""
+        with self._lock:
+            self._last = (None, None)
+            return self._all.pop(loop, None)
+
     def clear(self) -> list[tuple[asyncio.AbstractEventLoop, T]]:
         """Forget and give all of them, by loop."""
         with self._lock:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from ...changes import Commit, CommitResult
-from ...records import ExpiredRow
+from ...records import ExpiredRow, StoredEntry
 from ...scopes import Scope
 from ..watching import WatchHub
+from .procedures import state
 from .steps import Procedure, Step
 
 __all__ = ["Database", "Then"]
@@ -75,6 +76,10 @@ class Database(ABC):
     @abstractmethod
     def get(self, scope: Scope, key: str) -> Awaitable[str | None]:
         """Read the text of one key; those that are asked for meanwhile are read together."""
+
+    def get_entry(self, scope: Scope, key: str) -> Awaitable[StoredEntry | None]:
+        """Read one key with its version and times."""
+        return self.read(state.get_entry, scope, key, self.now)
 
     @abstractmethod
     def commit(self, commit: Commit) -> Awaitable[CommitResult]:

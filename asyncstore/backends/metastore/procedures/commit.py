@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from ....changes import Clear, Commit, CommitResult, Delete, NewEvent, Put, RecordedEvent
 from ....clock import from_microseconds, to_microseconds
 from ....errors import VersionConflictError
@@ -14,34 +12,55 @@ from .. import statements
 from ..steps import Procedure, ask
 from .state import Parameters, get_entry, locate, require_asset
 
-__all__ = ["commit", "revisions_of", "take_revisions"]
+__all__ = ["Revisions", "commit", "most_revisions"]
 
 
-def revisions_of(changes: Commit) -> int:
+class Revisions:
+    """Hand out revisions, which are taken from the counter in one statement when the first is needed.
+
+    :param count: how many are needed at most.
+    """
+
+    __slots__ = ("_count", "_next")
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._next = 0
+
+    @property
+    def taken(self) -> bool:
+        """Tell whether the counter was moved."""
+        return self._next > 0
+
+    def reserve(self) -> Procedure[None]:
+        """Move the counter."""
+        rows, _ = yield ask(statements.next_revisions, count=self._count)
+        self._next = int(rows[0][0]) - self._count + 1
+
+    def next(self) -> int:
+        """Give the next one, once they are reserved."""
+        found = self._next
+        self._next = found + 1
+        return found
+
+
+def most_revisions(changes: Commit) -> int:
     """Tell how many revisions a commit takes at most."""
-    return sum(type(change) is Put for change in changes.changes) + len(changes.events)
+    return len(changes.changes) + len(changes.events)
 
 
-def take_revisions(count: int) -> Procedure[Iterator[int]]:
-    """Take revisions from the counter, the least first."""
-    rows, _ = yield ask(statements.next_revisions, count=count)
-    last = int(rows[0][0])
-    return iter(range(last - count + 1, last + 1))
-
-
-def commit(changes: Commit, now: int, revisions: Iterator[int] | None = None) -> Procedure[CommitResult]:
+def commit(changes: Commit, now: int, revisions: Revisions | None = None) -> Procedure[CommitResult]:
     """Apply a commit; where it raises, the caller must undo what it did.
 
     :param changes: the commit.
     :param now: the time in microseconds, read under the write lock, so that later versions have later times.
-    :param revisions: taken before, as many as `revisions_of` says; None to take them here.
+    :param revisions: of the transaction; None for a commit that is alone in it.
     """
     lease = changes.lease
     if lease is not None:
         yield from _check_lease(lease)
     if revisions is None:
-        count = revisions_of(changes)
-        revisions = (yield from take_revisions(count)) if count else iter(())
+        revisions = Revisions(most_revisions(changes))
     versions: list[int] = []
     for change in changes.changes:
         if isinstance(change, Put):
@@ -55,6 +74,12 @@ def commit(changes: Commit, now: int, revisions: Iterator[int] | None = None) ->
     return CommitResult(from_microseconds(now), tuple(versions), tuple(events))
 
 
+def _revision(revisions: Revisions) -> Procedure[int]:
+    if not revisions.taken:
+        yield from revisions.reserve()
+    return revisions.next()
+
+
 def _check_lease(lease: Lease) -> Procedure[None]:
     rows, _ = yield ask(statements.check_lease, watcher_id=lease.watcher_id)
     if not rows:
@@ -66,14 +91,14 @@ def _check_lease(lease: Lease) -> Procedure[None]:
         raise inactive(lease.asset)
 
 
-def _put(put: Put, revisions: Iterator[int], updated_by: str | None, now: int) -> Procedure[int]:
+def _put(put: Put, revisions: Revisions, updated_by: str | None, now: int) -> Procedure[int]:
     owner, where = locate(put.scope)
     if put.if_version is not None:
         entry = yield from get_entry(put.scope, put.key, lambda: now)
         actual = 0 if entry is None else entry.version
         if actual != put.if_version:
             raise VersionConflictError(put.key, put.if_version, actual)
-    version = next(revisions)
+    version = yield from _revision(revisions)
     parameters: Parameters = {
         **where,
         "key": put.key,
@@ -113,14 +138,14 @@ def _remove(change: Delete | Clear) -> Procedure[None]:
         yield ask(statements.drop_task_instance, **where)
 
 
-def _record(event: NewEvent, lease: Lease | None, revisions: Iterator[int], now: int) -> Procedure[RecordedEvent]:
+def _record(event: NewEvent, lease: Lease | None, revisions: Revisions, now: int) -> Procedure[RecordedEvent]:
     assert lease is not None  # noqa: S101 - Commit refuses events without one
     watcher_id = lease.watcher_id
     if event.key is not None:
         rows, _ = yield ask(statements.find_event_key, watcher_id=watcher_id, key=event.key)
         if rows:
             return RecordedEvent(rows[0][0], duplicate=True)
-    event_id = next(revisions)
+    event_id = yield from _revision(revisions)
     if event.key is not None:
         yield ask(statements.add_event_key, watcher_id=watcher_id, key=event.key, event_id=event_id)
     yield ask(

@@ -6,6 +6,8 @@ Revises: None
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -38,6 +40,11 @@ def _state(*columns: sa.Column[Any]) -> list[sa.Column[Any]]:
         sa.Column("updated_by", sa.Text),
         sa.Column("operation", sa.BigInteger),
     ]
+
+
+def _functions() -> list[str]:
+    text = Path(__file__).with_name("0001_functions.sql").read_text()
+    return [f"CREATE FUNCTION {each}" for each in re.split(r"^CREATE FUNCTION ", text, flags=re.MULTILINE)[1:]]
 
 
 def _on_postgresql() -> bool:
@@ -127,9 +134,17 @@ def upgrade() -> None:
         sa.Column("event_id", sa.BigInteger, nullable=False),
         sqlite_with_rowid=False,
     )
+    if _on_postgresql():
+        for function in _functions():
+            op.get_bind().exec_driver_sql(function)
 
 
 def downgrade() -> None:
-    """Drop every table."""
+    """Drop every table, and what belongs to them."""
+    if _on_postgresql():
+        for function in _functions():
+            op.execute(f"DROP FUNCTION {function.removeprefix('CREATE FUNCTION ').partition('(')[0]}")
     for table in ("event_key", "event", "watcher", "task_state", "task_instance", "asset_state", "asset", "revision"):
         op.drop_table(f"{P}{table}")
+    if _on_postgresql():
+        op.execute(sa.schema.DropSequence(sa.Sequence(f"{P}version")))

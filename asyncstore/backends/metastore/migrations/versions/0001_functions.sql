@@ -1,0 +1,383 @@
+-- What PostgreSQL does by itself, so that a batch is one round trip and no transaction is ever open while a client
+-- sleeps. Every function may meet every other: rows are locked in one order (watchers, task state, asset state, the
+-- revision), each by its key, so that batches of several processes wait for each other in a line.
+
+-- The clock: the caller's, or the server's as of this moment.
+CREATE FUNCTION asyncstore_now(given bigint) RETURNS bigint LANGUAGE sql VOLATILE AS $$
+  SELECT coalesce(given, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)
+$$;
+
+-- What a watcher of a key listens for: whose it is, and which key; the same text is made by `listening.py`.
+CREATE FUNCTION asyncstore_token(asset bigint, dag text, run text, task text, key text) RETURNS text
+LANGUAGE sql IMMUTABLE AS $$
+  SELECT CASE WHEN asset IS NULL THEN 't' || substr(md5(dag || chr(1) || run || chr(1) || task), 1, 12)
+    ELSE 'a' || asset END || ':' || CASE WHEN key IS NULL THEN '*' ELSE substr(md5(key), 1, 8) END
+$$;
+
+-- Tell listeners, when the transaction commits. Each listener shares an advisory lock: whoever can have it for itself
+-- has nobody to tell, and a listener that comes later waits for this transaction and then reads.
+CREATE FUNCTION asyncstore_tell(assets bigint[], dags text[], runs text[], tasks text[], keys text[]) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+  tokens text;
+BEGIN
+  IF pg_try_advisory_xact_lock(1634956147, 1) THEN
+    RETURN;
+  END IF;
+  SELECT string_agg(DISTINCT asyncstore_token(c.asset, c.dag, c.run, c.task, c.key), ' ') INTO tokens
+  FROM unnest(assets, dags, runs, tasks, keys) AS c (asset, dag, run, task, key);
+  PERFORM pg_notify('asyncstore', CASE WHEN length(tokens) < 7000 THEN tokens ELSE '*' END);
+END $$;
+
+-- Tell every listener that anything may have changed.
+CREATE FUNCTION asyncstore_tell_all() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  IF NOT pg_try_advisory_xact_lock(1634956147, 1) THEN
+    PERFORM pg_notify('asyncstore', '*');
+  END IF;
+END $$;
+
+-- Write many keys of assets, each once. Gives a row for each that is registered and active.
+CREATE FUNCTION asyncstore_put_assets(
+  at bigint, assets bigint[], keys text[], texts text[], writers text[], operations bigint[]
+) RETURNS TABLE (asset bigint, key text, version bigint, moment bigint)
+LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
+  INSERT INTO asyncstore_asset_state AS s (asset_id, key, value, version, updated_at, updated_by, operation)
+  SELECT c.asset, c.key, c.text, nextval('asyncstore_version'), asyncstore_now(at), c.writer, c.operation
+  FROM unnest(assets, keys, texts, writers, operations) AS c (asset, key, text, writer, operation)
+  JOIN asyncstore_asset a ON a.id = c.asset AND a.deactivated_at IS NULL
+  ON CONFLICT (asset_id, key) DO UPDATE SET
+    -- Evaluated once the row is locked: so later versions are larger.
+    value = excluded.value, version = nextval('asyncstore_version'), updated_at = asyncstore_now(at),
+    updated_by = excluded.updated_by, operation = excluded.operation
+  RETURNING s.asset_id, s.key, s.version, s.updated_at;
+  PERFORM asyncstore_tell(assets, NULL, NULL, NULL, keys);
+END $$;
+
+-- Write many keys of task instances, each once. Gives a row for each, in the order given.
+CREATE FUNCTION asyncstore_put_tasks(
+  at bigint, dags text[], runs text[], tasks text[], maps int[], keys text[], texts text[], writers text[],
+  operations bigint[], expiries bigint[]
+) RETURNS TABLE (key text, version bigint, moment bigint)
+LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+BEGIN
+  INSERT INTO asyncstore_task_instance (dag_id, run_id, task_id, map_index)
+  SELECT DISTINCT c.dag, c.run, c.task, c.map FROM unnest(dags, runs, tasks, maps) AS c (dag, run, task, map)
+  WHERE NOT EXISTS (
+    SELECT FROM asyncstore_task_instance t
+    WHERE t.dag_id = c.dag AND t.run_id = c.run AND t.task_id = c.task AND t.map_index = c.map
+  )
+  ORDER BY c.dag, c.run, c.task, c.map
+  ON CONFLICT DO NOTHING;
+  RETURN QUERY
+  INSERT INTO asyncstore_task_state AS s
+    (task_instance_id, key, value, version, updated_at, updated_by, operation, expires_at)
+  SELECT t.id, c.key, c.text, nextval('asyncstore_version'), asyncstore_now(at), c.writer, c.operation, c.expiry
+  FROM unnest(dags, runs, tasks, maps, keys, texts, writers, operations, expiries)
+    AS c (dag, run, task, map, key, text, writer, operation, expiry)
+  JOIN asyncstore_task_instance t
+    ON t.dag_id = c.dag AND t.run_id = c.run AND t.task_id = c.task AND t.map_index = c.map
+  ON CONFLICT (task_instance_id, key) DO UPDATE SET
+    value = excluded.value, version = nextval('asyncstore_version'), updated_at = asyncstore_now(at),
+    updated_by = excluded.updated_by, operation = excluded.operation, expires_at = excluded.expires_at
+  RETURNING s.key, s.version, s.updated_at;
+  PERFORM asyncstore_tell(NULL, dags, runs, tasks, keys);
+END $$;
+
+-- The id of a task instance; makes it where it is missing.
+CREATE FUNCTION asyncstore_task_instance_id(dag text, run text, task text, map int) RETURNS bigint
+LANGUAGE plpgsql AS $$
+DECLARE
+  found_id bigint;
+BEGIN
+  LOOP
+    SELECT t.id INTO found_id FROM asyncstore_task_instance t
+    WHERE t.dag_id = dag AND t.run_id = run AND t.task_id = task AND t.map_index = map;
+    IF found_id IS NOT NULL THEN
+      RETURN found_id;
+    END IF;
+    INSERT INTO asyncstore_task_instance (dag_id, run_id, task_id, map_index) VALUES (dag, run, task, map)
+    ON CONFLICT DO NOTHING RETURNING id INTO found_id;
+    IF found_id IS NOT NULL THEN
+      RETURN found_id;
+    END IF;
+  END LOOP;
+END $$;
+
+-- Drop a task instance that has no state any more, unless somebody is just adding some.
+CREATE FUNCTION asyncstore_drop_empty(instances bigint[]) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+  free bigint[];
+BEGIN
+  -- Whoever adds a row holds a lock on the instance. Once we hold it, the next statement sees what was added before,
+  -- and nobody adds more.
+  free := ARRAY(
+    SELECT t.id FROM asyncstore_task_instance t WHERE t.id = ANY (instances)
+    AND NOT EXISTS (SELECT FROM asyncstore_task_state s WHERE s.task_instance_id = t.id)
+    ORDER BY t.id FOR UPDATE SKIP LOCKED
+  );
+  DELETE FROM asyncstore_task_instance t WHERE t.id = ANY (free)
+  AND NOT EXISTS (SELECT FROM asyncstore_task_state s WHERE s.task_instance_id = t.id);
+END $$;
+
+-- Delete at most so many rows that had expired at a time, from an hour on. Gives how many, and the hour reached.
+CREATE FUNCTION asyncstore_delete_expired(at bigint, from_hour bigint, most bigint)
+RETURNS TABLE (deleted bigint, hour bigint) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+  instances bigint[];
+BEGIN
+  WITH gone AS (
+    DELETE FROM asyncstore_task_state WHERE ctid = ANY (ARRAY(
+      SELECT s.ctid FROM asyncstore_task_state s
+      WHERE s.expires_hour >= from_hour AND s.expires_hour <= at / 3600000000 AND s.expires_at <= at
+      ORDER BY s.expires_hour LIMIT most FOR UPDATE SKIP LOCKED
+    )) RETURNING task_instance_id, expires_hour
+  )
+  SELECT count(*), coalesce(max(g.expires_hour), from_hour), array_agg(DISTINCT g.task_instance_id)
+  INTO deleted, hour, instances FROM gone g;
+  IF deleted > 0 THEN
+    PERFORM asyncstore_drop_empty(instances);
+  END IF;
+  RETURN NEXT;
+END $$;
+
+-- Make commits of any kind, each wholly or not at all, one after the other. Items of `c_*` are changes and items of
+-- `e_*` events, in the order of the commits that they belong to; the first commit is number 1.
+--
+-- Gives for each commit either one row that says why it was not made (`unknown`, `inactive`, `lost`, `conflict`), or a
+-- row for each change (`version`) and event (`event`, `duplicate`). What shows too late raises AS001 and undoes the
+-- whole call: the caller then makes the commits one by one, where it can only be a conflict of that one.
+CREATE FUNCTION asyncstore_commit(
+  at bigint,
+  m_writer text[], m_operation bigint[], m_watcher bigint[], m_fence bigint[],
+  c_commit int[], c_kind text[], c_asset bigint[], c_dag text[], c_run text[], c_task text[], c_map int[],
+  c_key text[], c_text text[], c_expiry bigint[], c_if bigint[],
+  e_commit int[], e_payload text[], e_key text[]
+) RETURNS TABLE (commit int, part int, outcome text, number bigint, moment bigint)
+LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+  commits int := coalesce(cardinality(m_operation), 0);
+  changes int := coalesce(cardinality(c_commit), 0);
+  events int := coalesce(cardinality(e_commit), 0);
+  made boolean[] := array_fill(false, ARRAY[coalesce(cardinality(m_operation), 0)]);
+  watched bigint[] := array_fill(NULL::bigint, ARRAY[coalesce(cardinality(m_operation), 0)]);
+  next_change int := 1;
+  next_event int := 1;
+  first_change int;
+  first_event int;
+  instance bigint;
+  lease record;
+  row_version bigint;
+  row_expiry bigint;
+  deactivated bigint;
+  known bigint;
+  next_id bigint;
+  touched bigint;
+BEGIN
+  IF changes > 1 THEN
+    -- In one order for all, before anything is written.
+    PERFORM FROM asyncstore_watcher w WHERE w.id = ANY (m_watcher) ORDER BY w.id FOR NO KEY UPDATE;
+    PERFORM FROM unnest(c_dag, c_run, c_task, c_map, c_key) AS c (dag, run, task, map, key)
+      JOIN asyncstore_task_instance t
+        ON t.dag_id = c.dag AND t.run_id = c.run AND t.task_id = c.task AND t.map_index = c.map
+      JOIN asyncstore_task_state s ON s.task_instance_id = t.id AND s.key = c.key
+      ORDER BY c.dag COLLATE "C", c.run COLLATE "C", c.task COLLATE "C", c.map, c.key COLLATE "C"
+      FOR NO KEY UPDATE OF s;
+    PERFORM FROM unnest(c_asset, c_key) AS c (asset, key)
+      JOIN asyncstore_asset_state s ON s.asset_id = c.asset AND s.key = c.key
+      ORDER BY c.asset, c.key COLLATE "C" FOR NO KEY UPDATE OF s;
+  END IF;
+
+  FOR m IN 1 .. commits LOOP
+    commit := m;
+    first_change := next_change;
+    WHILE next_change <= changes AND c_commit[next_change] = m LOOP
+      next_change := next_change + 1;
+    END LOOP;
+    first_event := next_event;
+    WHILE next_event <= events AND e_commit[next_event] = m LOOP
+      next_event := next_event + 1;
+    END LOOP;
+    outcome := NULL;
+    part := 0;
+
+    -- May it be made?
+    IF m_watcher[m] IS NOT NULL THEN
+      SELECT w.fence, w.asset_id, w.operation, w.last_event_id, a.deactivated_at INTO lease
+      FROM asyncstore_watcher w JOIN asyncstore_asset a ON a.id = w.asset_id
+      WHERE w.id = m_watcher[m] FOR NO KEY UPDATE OF w;
+      number := lease.fence;
+      IF lease IS NULL OR lease.fence IS NULL THEN
+        outcome := 'unknown';
+      ELSIF lease.fence <> m_fence[m] THEN
+        outcome := 'lost';
+      ELSIF lease.deactivated_at IS NOT NULL THEN
+        outcome := 'inactive';
+      ELSIF first_event < next_event AND lease.operation = m_operation[m] THEN
+        -- Made before; the answer was lost on the way.
+        FOR c IN first_change .. next_change - 1 LOOP
+          part := part + 1; outcome := 'version'; number := 0; moment := asyncstore_now(at); RETURN NEXT;
+        END LOOP;
+        part := part + 1; outcome := 'event'; number := lease.last_event_id; moment := asyncstore_now(at); RETURN NEXT;
+        CONTINUE;
+      END IF;
+      watched[m] := lease.asset_id;
+    END IF;
+    known := NULL;
+    FOR c IN first_change .. next_change - 1 LOOP
+      EXIT WHEN outcome IS NOT NULL;
+      part := c - first_change + 1;
+      IF c_asset[c] IS DISTINCT FROM known AND c_asset[c] IS NOT NULL THEN
+        SELECT a.deactivated_at INTO deactivated FROM asyncstore_asset a WHERE a.id = c_asset[c];
+        outcome := CASE WHEN NOT FOUND THEN 'unknown' WHEN deactivated IS NOT NULL THEN 'inactive' END;
+        number := 0;
+        known := c_asset[c];
+      END IF;
+      IF outcome IS NULL AND c_if[c] IS NOT NULL THEN
+        number := asyncstore_version_of(at, c_asset[c], c_dag[c], c_run[c], c_task[c], c_map[c], c_key[c]);
+        IF number <> c_if[c] AND NOT c_key[c] = ANY (c_key[first_change : c - 1]) THEN
+          outcome := 'conflict';
+        END IF;
+      END IF;
+    END LOOP;
+    IF outcome IS NOT NULL THEN
+      RETURN NEXT;
+      CONTINUE;
+    END IF;
+
+    -- Make its changes.
+    FOR c IN first_change .. next_change - 1 LOOP
+      number := 0;
+      IF c_kind[c] = 'put' AND c_asset[c] IS NOT NULL THEN
+        IF c_if[c] IS NULL THEN
+          INSERT INTO asyncstore_asset_state AS s (asset_id, key, value, version, updated_at, updated_by, operation)
+          VALUES (c_asset[c], c_key[c], c_text[c], nextval('asyncstore_version'), asyncstore_now(at), m_writer[m],
+            m_operation[m])
+          ON CONFLICT (asset_id, key) DO UPDATE SET
+            value = excluded.value, version = nextval('asyncstore_version'), updated_at = asyncstore_now(at),
+            updated_by = excluded.updated_by, operation = excluded.operation
+          RETURNING s.version INTO number;
+        ELSIF c_if[c] = 0 THEN
+          INSERT INTO asyncstore_asset_state AS s (asset_id, key, value, version, updated_at, updated_by, operation)
+          VALUES (c_asset[c], c_key[c], c_text[c], nextval('asyncstore_version'), asyncstore_now(at), m_writer[m],
+            m_operation[m])
+          ON CONFLICT DO NOTHING RETURNING s.version INTO number;
+        ELSE
+          UPDATE asyncstore_asset_state s SET
+            value = c_text[c], version = nextval('asyncstore_version'), updated_at = asyncstore_now(at),
+            updated_by = m_writer[m], operation = m_operation[m]
+          WHERE s.asset_id = c_asset[c] AND s.key = c_key[c] AND s.version = c_if[c]
+          RETURNING s.version INTO number;
+        END IF;
+      ELSIF c_kind[c] = 'put' THEN
+        instance := asyncstore_task_instance_id(c_dag[c], c_run[c], c_task[c], c_map[c]);
+        IF coalesce(c_if[c], 0) = 0 THEN
+          INSERT INTO asyncstore_task_state AS s
+            (task_instance_id, key, value, version, updated_at, updated_by, operation, expires_at)
+          VALUES (instance, c_key[c], c_text[c], nextval('asyncstore_version'), asyncstore_now(at), m_writer[m],
+            m_operation[m], c_expiry[c])
+          ON CONFLICT (task_instance_id, key) DO UPDATE SET
+            value = excluded.value, version = nextval('asyncstore_version'), updated_at = asyncstore_now(at),
+            updated_by = excluded.updated_by, operation = excluded.operation, expires_at = excluded.expires_at
+          WHERE c_if[c] IS NULL OR s.expires_at <= asyncstore_now(at)
+          RETURNING s.version INTO number;
+        ELSE
+          UPDATE asyncstore_task_state s SET
+            value = c_text[c], version = nextval('asyncstore_version'), updated_at = asyncstore_now(at),
+            updated_by = m_writer[m], operation = m_operation[m], expires_at = c_expiry[c]
+          WHERE s.task_instance_id = instance AND s.key = c_key[c] AND s.version = c_if[c]
+            AND (s.expires_at IS NULL OR s.expires_at > asyncstore_now(at))
+          RETURNING s.version INTO number;
+        END IF;
+      ELSIF c_kind[c] = 'delete' AND c_asset[c] IS NOT NULL THEN
+        DELETE FROM asyncstore_asset_state s WHERE s.asset_id = c_asset[c] AND s.key = c_key[c];
+      ELSIF c_kind[c] = 'delete' THEN
+        DELETE FROM asyncstore_task_state s USING asyncstore_task_instance t
+        WHERE t.dag_id = c_dag[c] AND t.run_id = c_run[c] AND t.task_id = c_task[c] AND t.map_index = c_map[c]
+          AND s.task_instance_id = t.id AND s.key = c_key[c] RETURNING t.id INTO instance;
+        IF FOUND THEN
+          PERFORM asyncstore_drop_empty(ARRAY[instance]);
+        END IF;
+      ELSIF c_asset[c] IS NOT NULL THEN
+        DELETE FROM asyncstore_asset_state s WHERE s.asset_id = c_asset[c];
+      ELSE
+        DELETE FROM asyncstore_task_instance t
+        WHERE t.dag_id = c_dag[c] AND t.run_id = c_run[c] AND t.task_id = c_task[c]
+          AND (c_kind[c] = 'clear all' OR t.map_index = c_map[c]);
+      END IF;
+      IF number IS NULL THEN
+        number := asyncstore_version_of(at, c_asset[c], c_dag[c], c_run[c], c_task[c], c_map[c], c_key[c]);
+        RAISE SQLSTATE 'AS001' USING
+          MESSAGE = 'a version that was checked changed before the write', DETAIL = number, HINT = c - first_change + 1;
+      END IF;
+      part := c - first_change + 1;
+      outcome := 'version';
+      moment := asyncstore_now(at);
+      RETURN NEXT;
+    END LOOP;
+    made[m] := true;
+  END LOOP;
+
+  -- Events last: whoever holds the revision waits for nobody.
+  FOR e IN 1 .. events LOOP
+    commit := e_commit[e];
+    CONTINUE WHEN NOT made[commit];
+    IF next_id IS NULL THEN
+      UPDATE asyncstore_revision SET value = value + events RETURNING value - events + 1 INTO next_id;
+    END IF;
+    outcome := 'event';
+    number := next_id;
+    moment := asyncstore_now(at);
+    touched := 1;
+    IF e_key[e] IS NOT NULL THEN
+      INSERT INTO asyncstore_event_key (watcher_id, key, event_id) VALUES (m_watcher[commit], e_key[e], next_id)
+      ON CONFLICT DO NOTHING;
+      GET DIAGNOSTICS touched = ROW_COUNT;
+      IF touched = 0 THEN
+        outcome := 'duplicate';
+        SELECT k.event_id INTO number FROM asyncstore_event_key k
+        WHERE k.watcher_id = m_watcher[commit] AND k.key = e_key[e];
+      END IF;
+    END IF;
+    IF touched = 1 THEN
+      INSERT INTO asyncstore_event (id, asset_id, watcher_id, payload, key, created_at)
+      VALUES (next_id, watched[commit], m_watcher[commit], e_payload[e], e_key[e], moment);
+      next_id := next_id + 1;
+    END IF;
+    UPDATE asyncstore_watcher SET operation = m_operation[commit], last_event_id = number
+    WHERE id = m_watcher[commit];
+    part := 1000000 + e;
+    RETURN NEXT;
+  END LOOP;
+
+  IF changes > 0 THEN
+    PERFORM asyncstore_tell(c_asset, c_dag, c_run, c_task, c_key);
+  END IF;
+END $$;
+
+-- The version of a key, 0 where it is absent or has expired; locks the row.
+CREATE FUNCTION asyncstore_version_of(
+  at bigint, asset bigint, dag text, run text, task text, map int, key text
+) RETURNS bigint LANGUAGE plpgsql AS $$
+#variable_conflict use_variable
+DECLARE
+  found_version bigint;
+BEGIN
+  IF asset IS NOT NULL THEN
+    SELECT s.version INTO found_version FROM asyncstore_asset_state s
+    WHERE s.asset_id = asset AND s.key = asyncstore_version_of.key FOR NO KEY UPDATE;
+  ELSE
+    SELECT s.version INTO found_version
+    FROM asyncstore_task_instance t JOIN asyncstore_task_state s ON s.task_instance_id = t.id
+    WHERE t.dag_id = dag AND t.run_id = run AND t.task_id = task AND t.map_index = map
+      AND s.key = asyncstore_version_of.key AND (s.expires_at IS NULL OR s.expires_at > asyncstore_now(at))
+    FOR NO KEY UPDATE OF s;
+  END IF;
+  RETURN coalesce(found_version, 0);
+END $$;

@@ -1,0 +1,287 @@
+"""A PostgreSQL database in use: for each event loop a connection for batches of reads, one for batches of commits, and
+a pool for everything else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from time import monotonic
+from typing import Any, ParamSpec, TypeVar, cast
+
+from ....blocking import in_thread
+from ....changes import Commit, CommitResult, Put
+from ....clock import Clock, SystemClock
+from ....errors import StoreClosedError
+from ....records import ExpiredRow, StoredEntry
+from ....registration.deciding import never_expires
+from ....scopes import AssetScope, Scope
+from ....settings import DatabaseSettings
+from ...watching import WatchHub
+from ..batching import PerLoop
+from ..database import Database
+from ..procedures import state
+from ..steps import Procedure, Step
+from . import cleanup, migrate
+from .errors import explain, is_driver_error
+from .link import Link
+from .listening import Listener, tokens_of
+from .pool import Pool
+from .procedure import committing, is_repeatable, read, spell, write
+from .reading import Get, ReadLane
+from .sync import SyncCalls
+from .target import Target
+from .write_lane import WriteLane
+from .writing import Write
+
+__all__ = ["PostgresqlDatabase"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+#: Seconds between two looks at what is watched: where changes are told of, and where they are not.
+_LOOK_BESIDE = 5.0
+_LOOK = 0.5
+
+
+#: Seconds that a close waits for what is on its way.
+_PATIENCE = 2.0
+
+
+class _Here:
+    """What one event loop has."""
+
+    def __init__(self, target: Target, settings: DatabaseSettings, now: Callable[[], int | None]) -> None:
+        self.pool = Pool(
+            target,
+            size=settings.pool_size,
+            lock_timeout=settings.lock_timeout,
+            operation_timeout=settings.operation_timeout,
+        )
+        self.reads = ReadLane(self.pool, now)
+        self.writes = WriteLane(self.pool, now)
+        self.listener: Listener | None = None
+        self.listening: asyncio.Task[None] | None = None
+
+    async def close(self) -> None:
+        """Close every connection; what is on its way is answered first, if that is soon."""
+        deadline = monotonic() + _PATIENCE
+        while not (self.reads.batcher.idle and self.writes.batcher.idle) and monotonic() < deadline:
+            await asyncio.sleep(0.005)
+        self.stop()
+        await self.pool.close()
+
+    def kill(self) -> None:
+        """Drop every connection."""
+        self.stop()
+        self.pool.kill()
+
+    def stop(self) -> None:
+        """Cancel what goes on beside the callers."""
+        if self.listening is not None:
+            self.listening.cancel()
+        self.reads.close()
+        self.writes.close()
+
+
+class PostgresqlDatabase(Database):
+    """Run the metastore's operations on PostgreSQL.
+
+    :param settings: the section `[database]`.
+    :param clock: tells when values expire; None for the server's.
+    """
+
+    dialect = "postgresql"
+
+    def __init__(self, settings: DatabaseSettings, clock: Clock | None) -> None:
+        self._target = Target.parse(settings)
+        self._settings = settings
+        self._clock = clock
+        self._closed = False
+        self._here: PerLoop[_Here] = PerLoop(self._make)
+        self._sync = SyncCalls(settings.pool_size, settings.operation_timeout, self._target.place, self._drop)
+        self.hub = WatchHub(clock or SystemClock(), self._look, tokens_of)
+
+    def __str__(self) -> str:
+        return self._target.place
+
+    # Life.
+
+    def _make(self) -> _Here:
+        if self._closed:
+            raise StoreClosedError(f"the store on {self} is closed")
+        return _Here(self._target, self._settings, self.now)
+
+    async def aopen(self) -> None:
+        """Connect and check the schema."""
+        self._closed = self._sync.closed = False
+        await self._here.get().pool.run(_nothing, repeatable=True)
+
+    async def aclose(self) -> None:
+        """Close every connection, once what is on its way is answered."""
+        self._closed = self._sync.closed = True
+        everywhere = dict(self._here.clear())
+        here = everywhere.pop(asyncio.get_running_loop(), None)
+        if here is not None:
+            await here.close()
+        # Loops of threads that make no call now, and loops of the user's in other threads.
+        idle = [(loop, everywhere.pop(loop, None)) for loop in self._sync.take()]
+        if idle:
+            await in_thread(partial(_end, idle), name="asyncstore close")
+        for loop, other in everywhere.items():
+            if not loop.is_closed():
+                with suppress(RuntimeError):
+                    loop.call_soon_threadsafe(other.kill)
+
+    def _drop(self, loop: asyncio.AbstractEventLoop) -> None:
+        here = self._here.pop(loop)
+        if here is not None:
+            here.kill()
+
+    def run_blocking(self, function: Callable[[], Awaitable[T]]) -> T:
+        """Run on an event loop of our own, on the calling thread where it runs none."""
+        return self._sync.run(function)
+
+    async def _migrating(self, work: Awaitable[T]) -> T:
+        try:
+            return await work
+        except Exception as error:
+            if is_driver_error(error):
+                raise explain(error, str(self)) from error
+            raise
+
+    async def upgrade(self) -> tuple[str | None, str]:
+        """Bring the schema to this release's revision."""
+        return await self._migrating(migrate.upgrade(self._target, self._settings.operation_timeout))
+
+    async def downgrade(self, revision: str) -> tuple[str | None, str | None]:
+        """Take the schema back to a revision."""
+        return await self._migrating(migrate.downgrade(self._target, revision, self._settings.operation_timeout))
+
+    async def revision(self) -> str | None:
+        """Give the revision of the schema."""
+        return await self._migrating(migrate.read_revision(self._target, self._settings.operation_timeout))
+
+    # The everyday operations.
+
+    def now(self) -> int | None:
+        """Tell the time; None for the server's."""
+        return None if self._clock is None else self._clock.microseconds()
+
+    def get(self, scope: Scope, key: str) -> Awaitable[str | None]:
+        """Read the text of one key."""
+        if isinstance(scope, AssetScope) and scope.asset_id is None:
+            return self.read(state.get, scope, key, self.now)
+        found = self._here.get().reads.batcher.submit(Get(scope, key, False, monotonic()))
+        return cast("Awaitable[str | None]", found)
+
+    def get_entry(self, scope: Scope, key: str) -> Awaitable[StoredEntry | None]:
+        """Read one key with its version and times."""
+        if isinstance(scope, AssetScope) and scope.asset_id is None:
+            return self.read(state.get_entry, scope, key, self.now)
+        found = self._here.get().reads.batcher.submit(Get(scope, key, True, monotonic()))
+        return cast("Awaitable[StoredEntry | None]", found)
+
+    def commit(self, commit: Commit) -> Awaitable[CommitResult]:
+        """Make a commit."""
+        for change in commit.changes:
+            if isinstance(change.scope, AssetScope):
+                if change.scope.asset_id is None:
+                    return self._commit_located(commit)
+                if isinstance(change, Put) and change.expires_at is not None:
+                    raise never_expires()
+        future = self._here.get().writes.submit(Write(commit, self._settings.operation_timeout))
+        if self.hub.is_watched:  # sooner than the notification
+            future.add_done_callback(lambda done: done.cancelled() or done.exception() or self.hub.committed(commit))
+        return future
+
+    async def _commit_located(self, commit: Commit) -> CommitResult:
+        changes = [
+            replace(change, scope=AssetScope(await self.read(state.require_asset, change.scope)))
+            if isinstance(change.scope, AssetScope) and change.scope.asset_id is None
+            else change
+            for change in commit.changes
+        ]
+        return await self.commit(replace(commit, changes=tuple(changes)))
+
+    # Everything else is a procedure.
+
+    def committing(self, commit: Commit) -> Procedure[CommitResult]:
+        """Give the procedure that makes a commit."""
+        return committing(commit, self.now)
+
+    async def read(self, procedure: Callable[P, Procedure[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a procedure that only reads."""
+
+        async def work(link: Link) -> T:
+            return await read(link, procedure(*args, **kwargs))
+
+        return await self._here.get().pool.run(work, repeatable=True)
+
+    async def write(self, procedure: Callable[P, Procedure[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a procedure in a transaction."""
+        make = partial(procedure, *args, **kwargs)
+        done = await self._here.get().pool.run(
+            lambda link: write(link, procedure, make), repeatable=is_repeatable(procedure)
+        )
+        self.hub.changed()
+        return done
+
+    # Watching.
+
+    async def _look(self) -> int:
+        here = self._here.get()
+        loop = asyncio.get_running_loop()
+        if self._target.pooled:
+            return int(monotonic() / _LOOK)
+        if here.listening is None or here.listening.done():
+            here.listener = Listener(here.pool, self._heard, lambda: self.hub.is_watched_on(loop))
+            here.listening = loop.create_task(here.listener.run(), name="asyncstore listener")
+        hears = here.listener is not None and here.listener.hears
+        return int(monotonic() / (_LOOK_BESIDE if hears else _LOOK))
+
+    def _heard(self, words: frozenset[str] | None) -> None:
+        if words is None:
+            self.hub.changed()
+        else:
+            self.hub.told(words)
+
+    # Garbage.
+
+    async def count_expired(self) -> tuple[int, int]:
+        """Give the time, and how many rows have expired by then."""
+        return await cleanup.count_expired(self._here.get().pool, self.now())
+
+    def list_expired(self, now: int) -> AsyncIterator[Sequence[ExpiredRow]]:
+        """Give the rows that had expired at a time."""
+        return cleanup.list_expired(self._here.get().pool, now)
+
+    def delete_expired(self, now: int, batch_size: int) -> AsyncIterator[int]:
+        """Delete the rows that had expired at a time."""
+        return cleanup.delete_expired(self._here.get().pool, now, batch_size)
+
+    # Sessions of the caller's.
+
+    def spell(self, step: Step) -> tuple[str, Any]:
+        """Give a step as the driver takes it."""
+        text, arguments = spell(step)
+        return text, tuple(arguments)
+
+    def explain(self, error: BaseException) -> Exception | None:
+        """Give the store's error for one of the driver's, which SQLAlchemy has wrapped."""
+        cause = error.__cause__ or error
+        return explain(cause, f"{self}, in the session") if is_driver_error(cause) else None
+
+
+async def _nothing(_: Link) -> None:
+    # A connection that could be opened has been checked.
+    return None
+
+
+def _end(idle: list[tuple[asyncio.AbstractEventLoop, _Here | None]]) -> None:
+    for loop, here in idle:
+        if here is not None:
+            loop.run_until_complete(here.close())
+        loop.close()

@@ -1,0 +1,153 @@
+"""What PostgreSQL's and asyncpg's errors mean: in the store's words, and for the question whether to try again."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from enum import Enum, auto
+
+import asyncpg
+
+from ....errors import (
+    ConfigurationError,
+    DatabaseError,
+    SchemaError,
+    StoreBusyError,
+    StoreCorruptError,
+    StoreError,
+    StoreFullError,
+    StoreReadOnlyError,
+    StoreUnavailableError,
+)
+
+__all__ = ["Fate", "NotConnected", "explain", "fate", "is_driver_error"]
+
+
+class NotConnected(Exception):
+    """Say that no connection could be opened, and so nothing was sent; the driver's error is the cause."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+_DRIVER = (
+    NotConnected,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    asyncio.TimeoutError,
+)
+
+
+class Fate(Enum):
+    """Say what became of an operation that ended in an error."""
+
+    #: It surely did not run, and another attempt may succeed.
+    NOT_RUN = auto()
+    #: It did not run, since a row or table is locked.
+    LOCKED = auto()
+    #: It did not run because of another operation in its batch, or of one that was made at the same moment.
+    COLLIDED = auto()
+    #: The connection was lost: nobody knows.
+    LOST = auto()
+    #: It did not run, and never will.
+    REFUSED = auto()
+
+
+# https://www.postgresql.org/docs/current/errcodes-appendix.html
+_NOT_RUN = {
+    "57P01",  # admin_shutdown: whoever gets this was told so before the commit
+    "57P02",  # crash_shutdown
+    "57P03",  # cannot_connect_now
+    "57014",  # query_canceled: a statement timeout, or an administrator
+    "53300",  # too_many_connections
+    "25006",  # read_only_sql_transaction: a standby, or a primary that was demoted
+    "0A000",  # a cached plan of before a change to the schema
+    "26000",  # a prepared statement that a pooler lost
+}
+_COLLIDED = {
+    "40001",  # serialization_failure
+    "40P01",  # deadlock_detected
+    "23503",  # a task instance or asset that somebody dropped meanwhile
+    "23505",  # unique_violation
+    "AS001",  # our own: a version that changed between its check and the write
+}
+
+
+def is_driver_error(error: BaseException) -> bool:
+    """Tell whether an error is one of the driver's or of the network's."""
+    return isinstance(error, _DRIVER)
+
+
+def fate(error: BaseException) -> Fate:
+    """Tell what became of an operation that ended in an error."""
+    if isinstance(error, NotConnected):
+        # Whatever the server has against us may pass, but for a login or a name that is wrong.
+        return Fate.REFUSED if _is_wrong(error.error) else Fate.NOT_RUN
+    if isinstance(error, asyncpg.PostgresError):
+        state = error.sqlstate or ""
+        if state == "55P03":
+            return Fate.LOCKED
+        if state in _COLLIDED:
+            return Fate.COLLIDED
+        # The driver's word for a connection that ended in the middle.
+        if state[:2] == "08":
+            return Fate.LOST
+        return Fate.NOT_RUN if state in _NOT_RUN else Fate.REFUSED
+    if isinstance(error, asyncpg.InterfaceError):
+        # Said before anything is sent.
+        return Fate.NOT_RUN if "closed" in str(error) or "released" in str(error) else Fate.REFUSED
+    return Fate.LOST if isinstance(error, OSError | asyncio.TimeoutError | asyncpg.InternalClientError) else Fate.REFUSED
+
+
+def _is_wrong(error: BaseException) -> bool:
+    if isinstance(error, asyncpg.PostgresError):
+        return (error.sqlstate or "")[:2] in {"28", "3D", "42"}
+    return isinstance(error, asyncpg.ClientConfigurationError | ssl.SSLError | ValueError)
+
+
+_MEANING: dict[str, tuple[type[StoreError], str]] = {
+    "28": (StoreUnavailableError, "refused the login; check the user and the password in `[database] url`"),
+    "3D000": (StoreUnavailableError, "does not exist on that server; create it first"),
+    "42P01": (SchemaError, "has none of asyncstore's tables, or not all; run `asyncstore db upgrade`"),
+    "42883": (SchemaError, "lacks functions of this release; run `asyncstore db upgrade`"),
+    "42501": (DatabaseError, "does not let this user do that; grant the rights on asyncstore's tables and sequence"),
+    "25006": (StoreReadOnlyError, "can only be read: it is a standby, or set to read-only transactions"),
+    "53100": (StoreFullError, "has no space left; nothing was written"),
+    "53200": (StoreBusyError, "is out of memory; nothing was written"),
+    "53300": (StoreUnavailableError, "has no connection left for us; raise max_connections or lower `[database] pool_size`"),
+    "55P03": (StoreBusyError, "holds a lock that another transaction has; nothing was written"),
+    "57014": (StoreBusyError, "cancelled the statement (a statement timeout, or an administrator); nothing was written"),
+    "57P": (StoreUnavailableError, "is shutting down or starting up"),
+    "40": (StoreBusyError, "had another transaction go first, again and again; nothing was written"),
+    "XX001": (StoreCorruptError, "is damaged; restore it from a backup"),
+    "XX002": (StoreCorruptError, "has a damaged index; REINDEX it"),
+}
+
+
+def explain(error: BaseException, place: str) -> StoreError:
+    """Give the store's error for one of the driver's.
+
+    :param error: as it was caught; the caller raises the result `from` it.
+    :param place: the database, for the message.
+    """
+    if isinstance(error, NotConnected):
+        return explain(error.error, place)
+    if isinstance(error, StoreError):
+        return error
+    if isinstance(error, asyncpg.PostgresError):
+        state = error.sqlstate or ""
+        for length in (5, 3, 2):
+            if state[:length] in _MEANING:
+                kind, meaning = _MEANING[state[:length]]
+                return kind(f"{place} {meaning} ({error})")
+        if state[:2] != "08":
+            return DatabaseError(f"{place} reported an error ({error})")
+    if isinstance(error, asyncpg.ClientConfigurationError):
+        return ConfigurationError(f"[database] url: {place}: {error}")
+    if isinstance(error, ssl.SSLError):
+        return StoreUnavailableError(f"{place}: TLS failed ({error}); check sslmode and sslrootcert in `[database] url`")
+    why = str(error) or type(error).__name__
+    return StoreUnavailableError(f"{place} cannot be reached ({why}); check that the server runs and the address is right")

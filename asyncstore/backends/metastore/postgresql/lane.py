@@ -1,0 +1,179 @@
+"""One connection through which batches go, one after the other."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Coroutine, Sequence
+from time import monotonic
+from typing import Any, Generic, TypeVar
+
+from ....errors import StoreError
+from ..batching import Batcher, Job
+from . import eager
+from .errors import Fate, explain, fate, is_driver_error
+from .link import Link, Row
+from .pool import Pool
+
+__all__ = ["Lane", "Statement"]
+
+Q = TypeVar("Q")
+A = TypeVar("A")
+
+#: A statement's text and its arguments.
+Statement = tuple[str, Sequence[Any]]
+
+#: Seconds that a batch waits for a lock. Then its jobs go one by one, and those that wait still go aside.
+LOCK_SLICE = 0.05
+
+
+class Lane(ABC, Generic[Q, A]):
+    """Send batches over one connection of its own, which is opened anew where it breaks.
+
+    :param pool: opens the connection.
+    :param name: of the tasks.
+    """
+
+    def __init__(self, pool: Pool, name: str) -> None:
+        self.pool = pool
+        self.batcher: Batcher[Q, A] = Batcher(self._send)
+        self._name = name
+        self._link: Link | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.get_running_loop()
+
+    # What a batch is.
+
+    @abstractmethod
+    def whole(self, batch: list[Job[Q, A]]) -> Statement | None:
+        """Give the statement that does all of a batch, None where it takes several."""
+
+    @abstractmethod
+    def parts(self, batch: list[Job[Q, A]]) -> list[list[Job[Q, A]]]:
+        """Split a batch so that each part is one statement."""
+
+    @abstractmethod
+    def answer(self, batch: list[Job[Q, A]], statement: Statement, rows: list[Row]) -> list[Job[Q, A]]:
+        """Answer the jobs of a batch from the rows of its statement; gives those that must go another way."""
+
+    @abstractmethod
+    async def failed(self, batch: list[Job[Q, A]], error: Exception, link: Link | None) -> list[list[Job[Q, A]]]:
+        """Deal with a batch whose statement ended in an error of the driver's; gives the batches to be sent again."""
+
+    # How it goes.
+
+    def _send(self, batch: list[Job[Q, A]]) -> None:
+        link = self._link
+        statement = None if link is None or link.closed else self.whole(batch)
+        call = None if link is None or statement is None else link.ready(*statement)
+        if link is None or statement is None or call is None:
+            self.spawn(self._patiently(batch))
+            return
+        chosen, used = statement, link
+        alarm = self._loop.call_later(self.pool.operation_timeout, used.kill)
+
+        def done(rows: list[Row] | None, error: BaseException | None) -> None:
+            alarm.cancel()
+            if error is not None or rows is None:
+                self.spawn(self._patiently(batch, error, used))
+                return
+            rest = self._answer(batch, used, chosen, rows)
+            if rest:
+                self.spawn(self._patiently(batch, rest=rest))
+            else:
+                self.batcher.returned(len(batch))
+
+        eager.start(call, done)
+
+    def _answer(self, batch: list[Job[Q, A]], link: Link, statement: Statement, rows: list[Row]) -> list[Job[Q, A]]:
+        try:
+            link.settle()
+            return self.answer(batch, statement, rows)
+        except StoreError as error:
+            for job in batch:
+                job.fail(error)
+            return []
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something beside the caller."""
+        task = self._loop.create_task(work, name=self._name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _patiently(
+        self,
+        batch: list[Job[Q, A]],
+        error: BaseException | None = None,
+        link: Link | None = None,
+        *,
+        rest: list[Job[Q, A]] | None = None,
+    ) -> None:
+        # Where a batch is more than a statement that is prepared, on a connection that is well.
+        todo = [[job] for job in rest] if rest is not None else self.parts(batch)
+        try:
+            if isinstance(error, Exception):
+                todo = await self._failed(batch, error, link)
+            while todo:
+                part = [job for job in todo.pop(0) if not job.future.done()]
+                if part:
+                    todo += await self._once(part)
+        except asyncio.CancelledError:
+            for job in batch:
+                job.future.cancel()
+            raise
+        except Exception as unexpected:
+            for job in batch:
+                job.fail(unexpected)
+        finally:
+            self.batcher.returned(len(batch))
+
+    async def _once(self, part: list[Job[Q, A]]) -> list[list[Job[Q, A]]]:
+        deadline = monotonic() + self.pool.operation_timeout
+        link: Link | None = None
+        sent = False
+        try:
+            link = await self.pool.patiently(lambda: self._connected(deadline), deadline, repeatable=True)
+            statement = self.whole(part)
+            assert statement is not None  # noqa: S101 - `parts` saw to it
+            alarm = self._loop.call_later(max(deadline - monotonic(), 0.01), link.kill)
+            try:
+                sent = True
+                rows = await link.run(statement[0], *statement[1])
+            finally:
+                alarm.cancel()
+        except Exception as error:
+            if not sent:
+                for job in part:
+                    job.fail(error)
+                return []
+            return await self._failed(part, error, link)
+        return [[job] for job in self._answer(part, link, statement, rows)]
+
+    async def _connected(self, deadline: float) -> Link:
+        link = self._link
+        if link is None or link.closed:
+            if link is not None:
+                self.pool.drop(link)
+            link = self._link = await self.pool.open(deadline, lock_timeout=LOCK_SLICE)
+        return link
+
+    async def _failed(self, batch: list[Job[Q, A]], error: Exception, link: Link | None) -> list[list[Job[Q, A]]]:
+        if not is_driver_error(error):
+            for job in batch:
+                job.fail(error)
+            return []
+        if len(batch) > 1 and fate(error) in {Fate.REFUSED, Fate.COLLIDED, Fate.LOCKED}:
+            return [[job] for job in batch]  # it is the fault of few
+        return await self.failed(batch, error, link)
+
+    def give_up(self, batch: list[Job[Q, A]], error: Exception) -> None:
+        """Answer every job with the store's error for one of the driver's."""
+        for job in batch:
+            found = explain(error, self.pool.target.place)
+            found.__cause__ = error
+            job.fail(found)
+
+    def close(self) -> None:
+        """Cancel what goes on beside the callers."""
+        for task in list(self._tasks):
+            task.cancel()

@@ -1,0 +1,92 @@
+"""Which server and database a URL means, and how connections to it are opened."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+
+import asyncpg
+
+from ....errors import ConfigurationError
+from ....settings import DatabaseSettings
+
+__all__ = ["APPLICATION", "Target"]
+
+APPLICATION = "asyncstore"
+_DEFAULT_PORT = 5432
+
+#: Every statement of ours goes by an index; with the plan made once, for any parameters.
+_PLANNING = {
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "jit": "off",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Name a database on a server.
+
+    :ivar dsn: as asyncpg takes it, secrets included.
+    :ivar place: for messages, without secrets.
+    :ivar durable: wait for every commit to be on disk, as the server is set up.
+    :ivar pooled: a pooler in transaction mode stands between.
+    """
+
+    dsn: str = field(repr=False)
+    place: str
+    durable: bool
+    pooled: bool
+
+    @classmethod
+    def parse(cls, settings: DatabaseSettings) -> Target:
+        """Read the options.
+
+        The URL takes what libpq's does: several hosts with commas, `?host=/run/postgresql` for a unix socket,
+        `sslmode`, `sslrootcert`, `target_session_attrs` and more. With several hosts, one that can be written to is
+        looked for unless `target_session_attrs` says something else.
+
+        :raises ConfigurationError: it is no URL of a PostgreSQL database.
+        """
+        parts = urlsplit(settings.url)
+        options = dict(parse_qsl(parts.query, keep_blank_values=True))
+        if "ssl" in options:  # as SQLAlchemy spells it
+            options.setdefault("sslmode", options.pop("ssl"))
+        address = parts.netloc.rpartition("@")[2]
+        hosts = options.get("host", address)
+        if "," in hosts:
+            options.setdefault("target_session_attrs", "read-write")
+        database = unquote(parts.path.removeprefix("/")) or options.get("database") or options.get("dbname", "")
+        if "\0" in unquote(settings.url):
+            raise ConfigurationError("[database] url: the value holds a NUL character")
+        query = f"?{urlencode(options, quote_via=quote)}" if options else ""
+        return cls(
+            dsn=f"postgresql://{parts.netloc}{parts.path}{query}",
+            place=f"the PostgreSQL database {database!r} on {hosts or 'the default host'}",
+            durable=settings.durability == "full",
+            pooled=settings.pooler == "transaction",
+        )
+
+    async def connect(self, *, lock_timeout: float, timeout: float, planning: bool = True) -> asyncpg.Connection[Any]:
+        """Open a connection.
+
+        :param lock_timeout: seconds that a statement waits for a lock.
+        :param timeout: seconds that opening may take.
+        :param planning: for our own short statements.
+        """
+        settings: dict[str, str] = {"application_name": APPLICATION}
+        if not self.pooled:
+            # A pooler refuses what it does not know; `Link` says it in each transaction there.
+            settings["lock_timeout"] = f"{max(round(lock_timeout * 1000), 1)}"
+            settings |= _PLANNING if planning else {}
+            if not self.durable:
+                settings["synchronous_commit"] = "off"
+        async with asyncio.timeout(timeout):
+            connection: asyncpg.Connection[Any] = await asyncpg.connect(
+                self.dsn, server_settings=settings, statement_cache_size=0, timeout=timeout
+            )
+        return connection

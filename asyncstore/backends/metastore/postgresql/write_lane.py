@@ -1,0 +1,174 @@
+"""The way of commits: together, and apart where they must."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from random import uniform
+from time import monotonic
+from typing import Any
+
+import asyncpg
+
+from ....changes import CommitResult, Put
+from ....errors import OutcomeUnknownError, StoreBusyError, VersionConflictError
+from ..batching import Job
+from . import texts
+from .errors import Fate, fate
+from .lane import Lane, Statement
+from .link import Link, Row
+from .pool import Pool
+from .recovery import Resolved, resolve
+from .writing import Write, WriteJob, answer_commits, answer_puts, commits, drawn_in, puts, touches
+
+__all__ = ["WriteLane"]
+
+_PAUSE = 0.05
+
+
+class WriteLane(Lane[Write, CommitResult]):
+    """Make commits.
+
+    :param pool: opens the connection, and those of commits that wait for a lock.
+    :param now: tells the time; None where the server's is meant.
+    """
+
+    def __init__(self, pool: Pool, now: Callable[[], int | None]) -> None:
+        super().__init__(pool, "asyncstore commits")
+        self._now = now
+        #: What waits for a lock, by what it touches: later commits of the same key queue behind it.
+        self._aside: dict[tuple[Any, str | None], list[WriteJob]] = {}
+
+    def submit(self, write: Write) -> asyncio.Future[CommitResult]:
+        """Make a commit, together with those that come meanwhile."""
+        if self._aside and (queue := self._queue(write)) is not None:
+            job: WriteJob = Job(write, asyncio.get_running_loop().create_future())
+            self._join(queue, job)
+            return job.future
+        return self.batcher.submit(write)
+
+    def whole(self, batch: list[WriteJob]) -> Statement:
+        """Give the statement that makes all of a batch."""
+        return puts(batch, self._now()) or commits(batch, self._now())
+
+    def parts(self, batch: list[WriteJob]) -> list[list[WriteJob]]:
+        """Leave a batch whole."""
+        return [batch]
+
+    def answer(self, batch: list[WriteJob], statement: Statement, rows: list[Row]) -> list[WriteJob]:
+        """Answer each commit with its own outcome."""
+        if self._link is not None:
+            self._link.drawn = max(self._link.drawn, drawn_in(statement[0], rows))
+        if statement[0] == texts.COMMIT:
+            answer_commits(batch, rows)
+            return []
+        missing = answer_puts(batch, statement[0], rows)
+        for job in missing:
+            job.asked.put = None
+        return missing
+
+    async def failed(self, batch: list[WriteJob], error: Exception, link: Link | None) -> list[list[WriteJob]]:
+        """Try again what surely was not made, find out about what was sent, wait aside for what is locked."""
+        found = fate(error)
+        if found is Fate.LOST:
+            return await self._resolve(batch, error, link)
+        if found is Fate.LOCKED:
+            for job in batch:
+                self._step_aside(job)
+            return []
+        if isinstance(error, asyncpg.PostgresError) and error.sqlstate == "AS001":
+            self._conflict(batch[0], error)
+            return []
+        again = [job for job in batch if found is not Fate.REFUSED and monotonic() + _PAUSE < job.asked.until]
+        self.give_up([job for job in batch if job not in again], error)
+        if again:
+            await asyncio.sleep(uniform(_PAUSE / 2, _PAUSE))
+        return [again] if again else []
+
+    def _conflict(self, job: WriteJob, error: asyncpg.PostgresError) -> None:
+        actual, place = int(error.detail or 0), int(error.hint or 1)  # type: ignore[attr-defined]
+        change = job.asked.commit.changes[place - 1]
+        assert isinstance(change, Put)  # noqa: S101 - nothing else asks for a version
+        job.fail(VersionConflictError(change.key, change.if_version or 0, actual))
+
+    # Lost connections.
+
+    async def _resolve(self, batch: list[WriteJob], error: Exception, lost: Link | None) -> list[list[WriteJob]]:
+        deadline = max(job.asked.until for job in batch)
+
+        async def look() -> Resolved:
+            return await resolve(await self._connected(deadline), batch, lost)
+
+        try:
+            found = await self.pool.patiently(look, deadline, repeatable=True)
+        except Exception as still:  # away for too long
+            self._unknown(batch, still)
+            return []
+        for job, result in found.made:
+            job.answer(result)
+        self._unknown(found.unknown, error)
+        return [found.again] if found.again else []
+
+    def _unknown(self, batch: list[WriteJob], error: Exception) -> None:
+        for job in batch:
+            failure = OutcomeUnknownError(
+                f"{self.pool.target.place}: the connection was lost before the answer came ({error}); the write happened "
+                "wholly or not at all. Read again and decide anew"
+            )
+            failure.__cause__ = error
+            job.fail(failure)
+
+    # Locks.
+
+    def _queue(self, write: Write) -> list[WriteJob] | None:
+        for place, key in touches(write.commit):
+            for other, queue in self._aside.items():
+                if other[0] == place and (key is None or other[1] is None or other[1] == key):
+                    return queue
+        return None
+
+    def _step_aside(self, job: WriteJob) -> None:
+        self._join(self._queue(job.asked) or [], job)
+
+    def _join(self, queue: list[WriteJob], job: WriteJob) -> None:
+        queue.append(job)
+        for touched in touches(job.asked.commit) or [((), None)]:
+            self._aside.setdefault(touched, queue)
+        if len(queue) == 1:
+            self.spawn(self._wait(queue))
+
+    async def _wait(self, queue: list[WriteJob]) -> None:
+        try:
+            while queue:
+                job = queue[0]
+                if not job.future.done():
+                    await self._alone(job)
+                queue.pop(0)
+        finally:
+            for job in queue:
+                job.fail(StoreBusyError(f"{self.pool.target.place}: the store was closed while the commit waited"))
+            for touched in [touched for touched, other in self._aside.items() if other is queue]:
+                del self._aside[touched]
+
+    async def _alone(self, job: WriteJob) -> None:
+        statement = commits([job], self._now())
+        try:
+            rows = await self.pool.run(partial(_run, statement), repeatable=False)
+        except asyncio.CancelledError:
+            job.future.cancel()
+            raise
+        except Exception as error:
+            cause = error.__cause__
+            if isinstance(cause, asyncpg.PostgresError) and cause.sqlstate == "AS001":
+                self._conflict(job, cause)
+            else:
+                job.fail(error)
+        else:
+            answer_commits([job], rows)
+
+
+async def _run(statement: Statement, link: Link) -> list[Row]:
+    rows = await link.run(statement[0], *statement[1])
+    link.settle()
+    return rows
