@@ -41,6 +41,9 @@ class Lane(ABC, Generic[Q, A]):
         self._link: Link | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
+        self._on_its_way: tuple[list[Job[Q, A]], Statement, Link] | None = None
+        self._watched: tuple[Link, float] | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     # What a batch is.
 
@@ -64,26 +67,44 @@ class Lane(ABC, Generic[Q, A]):
 
     def _send(self, batch: list[Job[Q, A]]) -> None:
         link = self._link
-        statement = None if link is None or link.closed else self.whole(batch)
-        call = None if link is None or statement is None else link.ready(*statement)
-        if link is None or statement is None or call is None:
-            self.spawn(self._patiently(batch))
-            return
-        chosen, used = statement, link
-        alarm = self._loop.call_later(self.pool.operation_timeout, used.kill)
-
-        def done(rows: list[Row] | None, error: BaseException | None) -> None:
-            alarm.cancel()
-            if error is not None or rows is None:
-                self.spawn(self._patiently(batch, error, used))
+        if link is not None and not link.closed:
+            statement = self.whole(batch)
+            call = None if statement is None else link.ready(*statement)
+            if call is not None and statement is not None:
+                self._on_its_way = batch, statement, link
+                self._watch(link, self._loop.time() + self.pool.operation_timeout)
+                eager.start(call, self._done)
                 return
-            rest = self._answer(batch, used, chosen, rows)
-            if rest:
-                self.spawn(self._patiently(batch, rest=rest))
-            else:
-                self.batcher.returned(len(batch))
+        self.spawn(self._patiently(batch))
 
-        eager.start(call, done)
+    def _done(self, rows: list[Row] | None, error: BaseException | None) -> None:
+        assert self._on_its_way is not None  # noqa: S101 - one batch at a time
+        (batch, statement, link), self._on_its_way = self._on_its_way, None
+        self._watched = None
+        if error is not None or rows is None:
+            self.spawn(self._patiently(batch, error, link))
+            return
+        rest = self._answer(batch, link, statement, rows)
+        if rest:
+            self.spawn(self._patiently(batch, rest=rest))
+        else:
+            self.batcher.returned(len(batch))
+
+    def _watch(self, link: Link, until: float) -> None:
+        # One timer for many batches: a timer for each would cost more than the rest of this.
+        self._watched = link, until
+        if self._timer is None:
+            self._timer = self._loop.call_at(until, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._watched is None:
+            return
+        link, until = self._watched
+        if self._loop.time() < until:
+            self._timer = self._loop.call_at(until, self._look)
+        else:
+            link.kill()
 
     def _answer(self, batch: list[Job[Q, A]], link: Link, statement: Statement, rows: list[Row]) -> list[Job[Q, A]]:
         try:
@@ -135,12 +156,10 @@ class Lane(ABC, Generic[Q, A]):
             link = await self.pool.patiently(lambda: self._connected(deadline), deadline, repeatable=True)
             statement = self.whole(part)
             assert statement is not None  # noqa: S101 - `parts` saw to it
-            alarm = self._loop.call_later(max(deadline - monotonic(), 0.01), link.kill)
-            try:
-                sent = True
-                rows = await link.run(statement[0], *statement[1])
-            finally:
-                alarm.cancel()
+            sent = True
+            self._watch(link, self._loop.time() + max(deadline - monotonic(), 0.01))
+            rows = await link.run(statement[0], *statement[1])
+            self._watched = None
         except Exception as error:
             if not sent:
                 for job in part:
@@ -175,5 +194,7 @@ class Lane(ABC, Generic[Q, A]):
 
     def close(self) -> None:
         """Cancel what goes on beside the callers."""
+        if self._timer is not None:
+            self._timer.cancel()
         for task in list(self._tasks):
             task.cancel()

@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Callable
 from random import uniform
 from time import monotonic
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ....clock import from_microseconds
 from ....records import StoredEntry
 from ....registration.deciding import inactive, not_found
-from ....scopes import Scope, TaskScope
+from ....scopes import AssetScope, Scope, TaskScope
 from ..batching import Job
 from . import texts
 from .errors import Fate, fate
@@ -61,14 +61,21 @@ class ReadLane(Lane[Get, Found]):
         if len(batch) == 1:
             return self._one(first)
         of_tasks, entry = first.kind
-        if any(job.asked.kind != (of_tasks, entry) for job in batch):
-            return None
+        wanted = TaskScope if of_tasks else AssetScope
+        for job in batch:
+            if type(job.asked.scope) is not wanted or job.asked.entry is not entry:
+                return None
         keys = [job.asked.key for job in batch]
         if not of_tasks:
             text = texts.GET_ASSET_ENTRIES if entry else texts.GET_ASSETS
             return text, ([job.asked.scope.asset_id for job in batch], keys)  # type: ignore[union-attr]
-        scopes = [job.asked.scope for job in batch]
-        columns = [[getattr(scope, name) for scope in scopes] for name in ("dag_id", "run_id", "task_id", "map_index")]
+        scopes: Any = [job.asked.scope for job in batch]
+        columns = (
+            [scope.dag_id for scope in scopes],
+            [scope.run_id for scope in scopes],
+            [scope.task_id for scope in scopes],
+            [scope.map_index for scope in scopes],
+        )
         return texts.GET_TASK_ENTRIES if entry else texts.GET_TASKS, (self._now(), *columns, keys)
 
     def _one(self, get: Get) -> Statement:
@@ -87,6 +94,9 @@ class ReadLane(Lane[Get, Found]):
 
     def answer(self, batch: list[GetJob], statement: Statement, rows: list[Row]) -> list[GetJob]:
         """Answer each job from its row."""
+        if len(batch) == 1 and rows and rows[0][1] == 0 and not batch[0].asked.entry:
+            batch[0].answer(rows[0][2])
+            return []
         found = {row[0]: row for row in rows}
         for place, job in enumerate(batch, 1):
             row = found.get(place)

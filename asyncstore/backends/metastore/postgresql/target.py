@@ -87,6 +87,6 @@ class Target:
                 settings["synchronous_commit"] = "off"
         async with asyncio.timeout(timeout):
             connection: asyncpg.Connection[Any] = await asyncpg.connect(
-                self.dsn, server_settings=settings, statement_cache_size=0, timeout=timeout
+                self.dsn, server_settings=settings, statement_cache_size=0 if self.pooled else 100, timeout=timeout
             )
         return connection

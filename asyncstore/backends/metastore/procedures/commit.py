@@ -98,6 +98,8 @@ def _put(put: Put, revisions: Revisions, updated_by: str | None, now: int) -> Pr
         actual = 0 if entry is None else entry.version
         if actual != put.if_version:
             raise VersionConflictError(put.key, put.if_version, actual)
+    if put.expires_at is not None and not owner.is_task:
+        raise never_expires()
     version = yield from _revision(revisions)
     parameters: Parameters = {
         **where,
@@ -109,8 +111,6 @@ def _put(put: Put, revisions: Revisions, updated_by: str | None, now: int) -> Pr
     }
     if owner.is_task:
         parameters["expires_at"] = None if put.expires_at is None else to_microseconds(put.expires_at)
-    elif put.expires_at is not None:
-        raise never_expires()
     write = ask(statements.write_value, owner, **parameters)
     if (yield write).count:
         return version

@@ -8,6 +8,7 @@ import sqlite3
 import threading
 import time
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
@@ -21,7 +22,7 @@ from ....blocking import deliver, inline
 from ....errors import StoreBusyError, StoreClosedError
 from .errors import is_busy, mapped
 
-__all__ = ["BUSY_SLICE", "Lane"]
+__all__ = ["BUSY_SLICE", "Lane", "Ticket", "Waiting"]
 
 T = TypeVar("T")
 
@@ -45,19 +46,18 @@ def _closed(place: str) -> StoreClosedError:
     return StoreClosedError(f"the store on {place} is closed")
 
 
-class _Job:
+class _Errand:
     """A call that a thread makes once. aiosqlite's thread holds on to the last one while it waits for the next."""
 
-    __slots__ = ("function", "future")
+    __slots__ = ("function",)
 
-    def __init__(self, future: asyncio.Future[Any], function: Callable[[], Any]) -> None:
-        self.future = future
+    def __init__(self, function: Callable[[], object]) -> None:
         self.function = function
 
     def __call__(self) -> None:
-        future, function = self.future, self.function
-        del self.future, self.function
-        deliver(future, function)
+        function = self.function
+        del self.function
+        function()
 
 
 class _Connection(aiosqlite.Connection):
@@ -76,17 +76,15 @@ class _Connection(aiosqlite.Connection):
         self._thread.name = name
         self._thread.start()
 
-    def submit(self, function: Callable[[], T]) -> asyncio.Future[T]:
-        """Call a function in the thread, behind those that came before.
+    def submit(self, function: Callable[[], object]) -> None:
+        """Call a function, which must not raise, in the thread and behind those that came before.
 
         :raises StoreClosedError: the thread was told to end.
         """
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         with self._gate:  # nothing may queue behind the end
             if not self._running:
                 raise _closed(self._place)
-            self._put(_Job(future, function))
-        return future
+            self._put(_Errand(function))
 
     def retire(self) -> None:
         """Let the thread end when it has answered everybody."""
@@ -104,14 +102,49 @@ class _Connection(aiosqlite.Connection):
             self._thread.join()
 
 
-class _Ticket:
-    """Tell the thread until when the caller waits, and whether it still does."""
+class Waiting(ABC):
+    """Speak for those who wait for a piece of work."""
 
-    __slots__ = ("cancelled", "deadline")
+    @property
+    @abstractmethod
+    def deadline(self) -> float:
+        """Return until when the first of them waits, by `time.monotonic`."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """Raise `CancelledError` where nobody waits any more; called before each attempt."""
+
+    @abstractmethod
+    def refuse(self, error: Exception) -> None:
+        """Raise an error where the time of all of them is over; called where a lock was not free."""
+
+
+class Ticket(Waiting):
+    """Speak for one caller.
+
+    :param lock_timeout: seconds that it waits at most.
+    """
+
+    __slots__ = ("_deadline", "cancelled")
 
     def __init__(self, lock_timeout: float) -> None:
         self.cancelled = False
-        self.deadline = time.monotonic() + lock_timeout
+        self._deadline = time.monotonic() + lock_timeout
+
+    @property
+    def deadline(self) -> float:
+        """Return until when it waits."""
+        return self._deadline
+
+    def check(self) -> None:
+        """Raise where the caller was cancelled."""
+        if self.cancelled:
+            raise asyncio.CancelledError
+
+    def refuse(self, error: Exception) -> None:
+        """Raise an error where the time is over."""
+        if time.monotonic() >= self._deadline:
+            raise error
 
 
 class Lane:
@@ -126,7 +159,7 @@ class Lane:
     def __init__(self, raw: sqlite3.Connection, place: str, lock_timeout: float, *, name: str) -> None:
         self._raw: sqlite3.Connection | None = raw
         self._place = place
-        self._lock_timeout = lock_timeout
+        self.lock_timeout = lock_timeout
         self._name = name
         self._lock = threading.Lock()
         self._starting = threading.Lock()
@@ -147,11 +180,11 @@ class Lane:
         :raises StoreClosedError: the lane is closed, or belongs to the process that this one was forked from.
         :raises DatabaseError: SQLite reported something else.
         """
-        ticket = _Ticket(self._lock_timeout)
+        ticket = Ticket(self.lock_timeout)
         if inline():
-            return self._work(ticket, function, args)
-        connection = self._connection if self._born == _forks else None
-        future = (connection or self._start()).submit(partial(self._work, ticket, function, args))
+            return self.work(ticket, function, *args)
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self.send(partial(deliver, future, partial(self.work, ticket, function, *args)))
         try:
             return await future
         except asyncio.CancelledError:
@@ -159,6 +192,19 @@ class Lane:
             raise
         finally:
             del future  # its error refers to this frame
+
+    def send(self, function: Callable[[], object]) -> None:
+        """Have the lane's thread call a function, which must not raise, behind those that came before.
+
+        :raises StoreClosedError: the lane is closed, or belongs to the process that this one was forked from.
+        """
+        connection = self._connection if self._born == _forks else None
+        (connection or self._start()).submit(function)
+
+    @property
+    def is_foreign(self) -> bool:
+        """Tell whether this process was forked from the lane's."""
+        return self._born != _forks
 
     def _start(self) -> _Connection:
         self._check_fork()
@@ -176,31 +222,36 @@ class Lane:
                 f"the store on {self._place} was opened before a fork; connect anew in the child process"
             )
 
-    def _work(self, ticket: _Ticket, function: Callable[..., T], args: tuple[Any, ...]) -> T:
+    def work(self, waiting: Waiting, function: Callable[..., T], /, *args: Any) -> T:
+        """Run a function on the connection, in the calling thread.
+
+        :param waiting: who waits for it.
+        :param function: as with `run`.
+        :raises CancelledError: nobody waits any more; nothing was done.
+        """
         self._check_fork()
         held = False
         try:
             # Who waited for the whole time in the queue still gets one slice: the queue is no lock.
-            held = self._lock.acquire(timeout=max(ticket.deadline - time.monotonic(), BUSY_SLICE))
-            if not held:
-                raise StoreBusyError(f"{self._place}: an operation of this process holds the connection")
+            while not (held := self._lock.acquire(timeout=max(waiting.deadline - time.monotonic(), BUSY_SLICE))):
+                waiting.refuse(StoreBusyError(f"{self._place}: an operation of this process holds the connection"))
             with mapped(self._place):
-                return self._patiently(ticket, function, args)
+                return self._patiently(waiting, function, args)
         finally:
             if held:
                 self._lock.release()
 
-    def _patiently(self, ticket: _Ticket, function: Callable[..., T], args: tuple[Any, ...]) -> T:
+    def _patiently(self, waiting: Waiting, function: Callable[..., T], args: tuple[Any, ...]) -> T:
         while True:
-            if ticket.cancelled:
-                raise asyncio.CancelledError
+            waiting.check()
             if self._raw is None or self._closing:
                 raise _closed(self._place)
             try:
                 return function(self._raw, *args)
             except sqlite3.OperationalError as error:
-                if not is_busy(error) or time.monotonic() >= ticket.deadline:
+                if not is_busy(error):
                     raise
+                waiting.refuse(error)
 
     def close(self) -> None:
         """Wait for the function that runs, refuse those that wait, end the thread and close the connection; blocks."""

@@ -1,0 +1,155 @@
+"""Operations on one connection, in the thread that has it: procedures, and the everyday ones without their overhead."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Callable
+from datetime import datetime
+from functools import cache
+from typing import Any, Final
+
+from sqlalchemy import Executable
+
+from ....changes import Commit, CommitResult, Put
+from ....clock import to_microseconds
+from ....registration.deciding import inactive, never_expires, not_found
+from ....scopes import AssetScope, Scope, TaskScope
+from .. import statements
+from ..dialect import sqlite_parameters, sqlite_sql
+from ..owners import ASSET_BY, TASK, Owner
+from ..procedures import state
+from ..procedures.commit import Revisions
+from ..procedures.commit import commit as commit_procedure
+from ..steps import Answer, Procedure
+
+__all__ = ["apply", "read_value", "roll_back", "run", "spoils"]
+
+_NAME = re.compile(r":(\w+)")
+
+
+def run(cursor: sqlite3.Cursor, procedure: Procedure[Any]) -> Any:
+    """Run a procedure to its end."""
+    try:
+        step = next(procedure)
+        while True:
+            cursor.execute(sqlite_sql(step.build, *step.arguments), sqlite_parameters(step.parameters))
+            step = procedure.send(Answer(cursor.fetchall(), cursor.rowcount))
+    except StopIteration as stop:
+        return stop.value
+
+
+def roll_back(raw: sqlite3.Connection) -> None:
+    """Undo the transaction, if there is one."""
+    if raw.in_transaction:
+        raw.execute("ROLLBACK")
+
+
+def spoils(raw: sqlite3.Connection, error: Exception) -> bool:
+    """Tell whether an error of one statement is one of the whole transaction, for nobody knows what is left of it.
+
+    SQLite may end a transaction by itself, as where the disk is full.
+    """
+    if isinstance(error, sqlite3.OperationalError | sqlite3.InternalError | MemoryError):
+        return True
+    return type(error) is sqlite3.DatabaseError or not raw.in_transaction
+
+
+def _positional(build: Callable[[Owner], Executable], owner: Owner, *names: str) -> str:
+    # Half a microsecond less than by name, each time. The names say in which order the parameters must come.
+    text = sqlite_sql(build, owner)
+    if tuple(_NAME.findall(text)) != names:
+        raise AssertionError(f"the statement has other parameters: {text}")
+    return _NAME.sub("?", text)
+
+
+class _Texts:
+    """Hold the texts of the everyday statements."""
+
+    __slots__ = ("add_instance", "read_asset", "read_task", "write_asset", "write_task")
+
+    def __init__(self) -> None:
+        task = ("dag_id", "run_id", "task_id", "map_index")
+        asset = ASSET_BY["id"]
+        row: Final = ("key", "value", "version", "now", "updated_by")
+        self.read_task = _positional(statements.read_value, TASK, "now", "key", *task)
+        self.read_asset = _positional(statements.read_value, asset, "key", "asset_id")
+        self.write_task = _positional(statements.write_value, TASK, *row, "expires_at", *task)
+        self.write_asset = _positional(statements.write_value, asset, *row, "asset_id")
+        self.add_instance = _positional(lambda _: statements.add_task_instance(), TASK, *task)
+
+
+@cache
+def _texts() -> _Texts:
+    return _Texts()
+
+
+def read_value(cursor: sqlite3.Cursor, scope: Scope, key: str, now: int) -> str | None:
+    """Read the text of one key."""
+    if isinstance(scope, TaskScope):
+        place = (now, key, scope.dag_id, scope.run_id, scope.task_id, scope.map_index)
+        row = cursor.execute(_texts().read_task, place).fetchone()
+        return None if row is None else row[2]
+    if scope.asset_id is None:
+        found: str | None = run(cursor, state.get(scope, key, lambda: now))
+        return found
+    row = cursor.execute(_texts().read_asset, (key, scope.asset_id)).fetchone()
+    if row is None:
+        raise not_found(scope)
+    if row[0] is not None:
+        raise inactive(scope)
+    text: str | None = row[2]
+    return text
+
+
+def _plain_put(commit: Commit) -> Put | None:
+    # The one put of a commit that nothing but its scope can refuse.
+    changes = commit.changes
+    if len(changes) != 1 or commit.lease is not None:
+        return None
+    put = changes[0]
+    if not isinstance(put, Put) or put.if_version is not None:
+        return None
+    scope = put.scope
+    return put if isinstance(scope, TaskScope) or scope.asset_id is not None else None
+
+
+def apply(cursor: sqlite3.Cursor, commit: Commit, now: int, at: datetime, revisions: Revisions) -> CommitResult:
+    """Apply a commit; where it raises, what it did must be undone, unless it is one change.
+
+    :param cursor: inside a transaction.
+    :param commit: the commit.
+    :param now: the time in microseconds, read under the write lock.
+    :param at: the same as a datetime.
+    :param revisions: of the transaction.
+    """
+    put = _plain_put(commit)
+    if put is None:
+        result: CommitResult = run(cursor, commit_procedure(commit, now, revisions))
+        return result
+    if not revisions.taken:
+        run(cursor, revisions.reserve())
+    version = revisions.next()
+    scope = put.scope
+    row = (put.key, put.value, version, now, commit.updated_by)
+    if isinstance(scope, TaskScope):
+        _write_task(cursor, scope, row, put.expires_at)
+    else:
+        _write_asset(cursor, scope, row, put.expires_at)
+    return CommitResult(at, (version,))
+
+
+def _write_task(cursor: sqlite3.Cursor, scope: TaskScope, row: tuple[Any, ...], expires_at: datetime | None) -> None:
+    place = (scope.dag_id, scope.run_id, scope.task_id, scope.map_index)
+    whole = (*row, None if expires_at is None else to_microseconds(expires_at), *place)
+    text = _texts().write_task
+    if cursor.execute(text, whole).rowcount != 1:
+        cursor.execute(_texts().add_instance, place)
+        cursor.execute(text, whole)
+
+
+def _write_asset(cursor: sqlite3.Cursor, scope: AssetScope, row: tuple[Any, ...], expires_at: datetime | None) -> None:
+    if expires_at is not None:
+        raise never_expires()
+    if cursor.execute(_texts().write_asset, (*row, scope.asset_id)).rowcount != 1:
+        run(cursor, state.require_asset(scope))  # says what is wrong
