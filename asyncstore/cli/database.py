@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -33,6 +34,23 @@ def upgrade(ctx: click.Context) -> None:
     run(ctx, _upgrade, _metastore(ctx))
 
 
+@db.command(short_help="Take the schema back to an earlier revision.")
+@click.argument("revision")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_context
+def downgrade(ctx: click.Context, revision: str, yes: bool) -> None:
+    """Take the schema back to REVISION, for the release that needs it; `base` removes every table with what it holds.
+
+    Stop every program that uses the database first.
+    """
+    backend = _metastore(ctx)
+    if not yes:
+        click.confirm(
+            f"Take {backend.place} back to schema {revision}? What only later schemas hold is lost", abort=True
+        )
+    run(ctx, partial(_downgrade, revision=revision), backend)
+
+
 @db.command(short_help="Print the revision of the schema.")
 @click.pass_context
 def current(ctx: click.Context) -> None:
@@ -53,7 +71,16 @@ async def _upgrade(backend: MetastoreBackend) -> None:
         done = f"created schema {after}"
     else:
         done = f"has schema {after} already" if before == after else f"upgraded schema {before} to {after}"
-    emit([f"{_place(backend)}: {done}"])
+    emit([f"{backend.place}: {done}"])
+
+
+async def _downgrade(backend: MetastoreBackend, revision: str) -> None:
+    before, after = await backend.adowngrade(revision)
+    if before == after:
+        done = f"has schema {after} already" if after else "has none of asyncstore's tables"
+    else:
+        done = f"downgraded schema {before} to {after}" if after else f"removed schema {before} with everything in it"
+    emit([f"{backend.place}: {done}"])
 
 
 async def _current(backend: MetastoreBackend) -> None:
@@ -66,8 +93,8 @@ async def _check(backend: MetastoreBackend) -> None:
     revision = await _revision(backend)
     if revision != HEAD:
         async with backend:  # is refused, with the reason and the way out; a file that has tables stays as it is
-            raise Failure(f"{_place(backend)} has schema {revision}, this release needs {HEAD}")
-    emit([f"{_place(backend)}: schema {revision} is current"])
+            raise Failure(f"{backend.place} has schema {revision}, this release needs {HEAD}")
+    emit([f"{backend.place}: schema {revision} is current"])
 
 
 async def _revision(backend: MetastoreBackend) -> str:
@@ -75,12 +102,8 @@ async def _revision(backend: MetastoreBackend) -> str:
     if revision is not None:
         return revision
     if backend.path is not None and not backend.path.exists():
-        raise Failure(f"{_place(backend)} does not exist; `asyncstore db upgrade` creates it")
-    raise Failure(f"{_place(backend)} has none of asyncstore's tables; `asyncstore db upgrade` adds them")
-
-
-def _place(backend: MetastoreBackend) -> str:
-    return "the in-memory database" if backend.path is None else f"the database file {str(backend.path)!r}"
+        raise Failure(f"{backend.place} does not exist; `asyncstore db upgrade` creates it")
+    raise Failure(f"{backend.place} has none of asyncstore's tables; `asyncstore db upgrade` adds them")
 
 
 def _metastore(ctx: click.Context) -> MetastoreBackend:

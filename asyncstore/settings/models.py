@@ -31,8 +31,8 @@ class DatabaseSettings(_Section):
         default="sqlite+aiosqlite:///asyncstore.db",
         pattern=r"^[A-Za-z][A-Za-z0-9_+]*://[^\x00-\x1f\x7f]*$",
         description=(
-            "URL of the metastore: `sqlite+aiosqlite:///path.db`, a relative path is relative to the working directory; "
-            "or `postgresql+asyncpg://user:password@host:5432/database`, with what libpq takes behind a `?`."
+            "URL of the metastore: `sqlite+aiosqlite:///path.db`, where a relative path is relative to the working "
+            "directory; or `postgresql+asyncpg://user:password@host:5432/database`, with what libpq takes behind a `?`."
         ),
         json_schema_extra={
             "allowed": "a URL such as 'sqlite+aiosqlite:///asyncstore.db' or 'postgresql+asyncpg://user@host/database'"

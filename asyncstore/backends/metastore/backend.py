@@ -72,6 +72,11 @@ class MetastoreBackend(BaseStoreBackend):
         return f"<MetastoreBackend on {self._database}>"
 
     @property
+    def place(self) -> str:
+        """Return the database for messages, without secrets."""
+        return str(self._database)
+
+    @property
     def path(self) -> Path | None:
         """Return the database file; None where there is none."""
         return self._database.path

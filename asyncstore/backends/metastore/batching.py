@@ -9,7 +9,7 @@ import asyncio
 import threading
 from asyncio import get_running_loop
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Generic, TypeVar
 
 __all__ = ["Batcher", "Job", "PerLoop"]
@@ -67,6 +67,11 @@ class Batcher(Generic[Q, A]):
     def idle(self) -> bool:
         """Tell whether nothing is on its way."""
         return not self._busy
+
+    @property
+    def waiting(self) -> Collection[Job[Q, A]]:
+        """Return what waits for its turn, in order."""
+        return self._waiting
 
     def submit(self, asked: Q) -> asyncio.Future[A]:
         """Ask; a caller that is cancelled before its batch is sent takes its question away.

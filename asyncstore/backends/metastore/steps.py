@@ -33,11 +33,11 @@ class Answer(NamedTuple):
     """What the database answered.
 
     :ivar rows: the rows.
-    :ivar count: how many rows a statement that changes something touched.
+    :ivar touched: how many rows a statement that changes something touched.
     """
 
     rows: Sequence[Sequence[Any]]
-    count: int
+    touched: int
 
 
 Procedure = Generator[Step, Answer, T]

@@ -1,5 +1,7 @@
-"""A PostgreSQL database in use: for each event loop a connection for batches of reads, one for batches of commits, and
-a pool for everything else."""
+"""A PostgreSQL database in use.
+
+Each event loop has a connection for batches of reads, one for batches of commits, and a pool for everything else.
+"""
 
 from __future__ import annotations
 
@@ -194,8 +196,12 @@ class PostgresqlDatabase(Database):
                     raise never_expires()
         future = self._here.get().writes.submit(Write(commit, self._settings.operation_timeout))
         if self.hub.is_watched:  # sooner than the notification
-            future.add_done_callback(lambda done: done.cancelled() or done.exception() or self.hub.committed(commit))
+            future.add_done_callback(partial(self._tell, commit))
         return future
+
+    def _tell(self, commit: Commit, made: asyncio.Future[CommitResult]) -> None:
+        if not made.cancelled() and made.exception() is None:
+            self.hub.committed(commit)
 
     async def _commit_located(self, commit: Commit) -> CommitResult:
         changes = [

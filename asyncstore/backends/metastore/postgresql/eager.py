@@ -22,7 +22,7 @@ class _Run:
     __slots__ = ("_done", "_send")
 
     def __init__(self, awaitable: Awaitable[T], done: Callable[[T | None, BaseException | None], object]) -> None:
-        self._send = awaitable.__await__().send  # type: ignore[attr-defined]
+        self._send = awaitable.__await__().send
         self._done = done
 
     def step(self, _: object = None) -> None:

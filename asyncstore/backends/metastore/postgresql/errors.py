@@ -99,7 +99,9 @@ def fate(error: BaseException) -> Fate:
     if isinstance(error, asyncpg.InterfaceError):
         # Said before anything is sent.
         return Fate.NOT_RUN if "closed" in str(error) or "released" in str(error) else Fate.REFUSED
-    return Fate.LOST if isinstance(error, OSError | asyncio.TimeoutError | asyncpg.InternalClientError) else Fate.REFUSED
+    return (
+        Fate.LOST if isinstance(error, OSError | asyncio.TimeoutError | asyncpg.InternalClientError) else Fate.REFUSED
+    )
 
 
 def _is_wrong(error: BaseException) -> bool:
@@ -117,9 +119,15 @@ _MEANING: dict[str, tuple[type[StoreError], str]] = {
     "25006": (StoreReadOnlyError, "can only be read: it is a standby, or set to read-only transactions"),
     "53100": (StoreFullError, "has no space left; nothing was written"),
     "53200": (StoreBusyError, "is out of memory; nothing was written"),
-    "53300": (StoreUnavailableError, "has no connection left for us; raise max_connections or lower `[database] pool_size`"),
+    "53300": (
+        StoreUnavailableError,
+        "has no connection left for us; raise max_connections or lower `[database] pool_size`",
+    ),
     "55P03": (StoreBusyError, "holds a lock that another transaction has; nothing was written"),
-    "57014": (StoreBusyError, "cancelled the statement (a statement timeout, or an administrator); nothing was written"),
+    "57014": (
+        StoreBusyError,
+        "cancelled the statement (a statement timeout, or an administrator); nothing was written",
+    ),
     "57P": (StoreUnavailableError, "is shutting down or starting up"),
     "40": (StoreBusyError, "had another transaction go first, again and again; nothing was written"),
     "XX001": (StoreCorruptError, "is damaged; restore it from a backup"),
@@ -148,6 +156,10 @@ def explain(error: BaseException, place: str) -> StoreError:
     if isinstance(error, asyncpg.ClientConfigurationError):
         return ConfigurationError(f"[database] url: {place}: {error}")
     if isinstance(error, ssl.SSLError):
-        return StoreUnavailableError(f"{place}: TLS failed ({error}); check sslmode and sslrootcert in `[database] url`")
+        return StoreUnavailableError(
+            f"{place}: TLS failed ({error}); check sslmode and sslrootcert in `[database] url`"
+        )
     why = str(error) or type(error).__name__
-    return StoreUnavailableError(f"{place} cannot be reached ({why}); check that the server runs and the address is right")
+    return StoreUnavailableError(
+        f"{place} cannot be reached ({why}); check that the server runs and the address is right"
+    )

@@ -57,7 +57,8 @@ class Link:
                 row = (await link.run(_HELLO))[0]
                 # Behind a pooler the process is the next client's in a moment.
                 link.backend = (0, None) if target.pooled else (row[0], row[1])
-                check(str((await link.run(_REVISION))[0][0]) if row[2] else None, target.place)
+                revision = await link.run(_REVISION) if row[2] else []
+                check(str(revision[0][0]) if revision else None, target.place)
                 link.drawn = (await link.run(_DRAWN))[0][0]
         except BaseException:
             raw.terminate()
@@ -109,7 +110,7 @@ class Link:
             if not self._target.pooled:
                 self._prepared[text] = statement
         rows = await statement.fetch(*arguments)
-        count = statement.get_statusmsg().rpartition(" ")[2]
+        count = (statement.get_statusmsg() or "").rpartition(" ")[2]
         return rows, int(count) if count.isdigit() else 0
 
     async def commit(self) -> None:

@@ -53,9 +53,7 @@ class Listener:
     :ivar hears: changes are told of.
     """
 
-    def __init__(
-        self, pool: Pool, heard: Callable[[frozenset[str] | None], None], wanted: Callable[[], bool]
-    ) -> None:
+    def __init__(self, pool: Pool, heard: Callable[[frozenset[str] | None], None], wanted: Callable[[], bool]) -> None:
         self._pool = pool
         self._heard = heard
         self._wanted = wanted
@@ -69,7 +67,7 @@ class Listener:
             try:
                 link = await self._pool.open(monotonic() + self._pool.operation_timeout)
                 ended = asyncio.Event()
-                link.raw.add_termination_listener(lambda _, ended=ended: ended.set())  # type: ignore[misc]
+                link.raw.add_termination_listener(lambda _, ended=ended: ended.set())
                 await link.raw.add_listener(CHANNEL, self._note)
                 # May wait for transactions that were begun before and will tell nobody.
                 await link.raw.execute("SET lock_timeout = 0")
@@ -82,7 +80,9 @@ class Listener:
                     raise
                 if not told:
                     told = True
-                    _LOG.warning("%s: cannot listen for changes, and looks for them instead (%s)", self._pool.target.place, error)
+                    _LOG.warning(
+                        "%s: cannot listen for changes, and looks for them instead (%s)", self._pool.target.place, error
+                    )
             finally:
                 self.hears = False
                 if link is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from sqlalchemy import text
@@ -21,7 +21,7 @@ _HOLD = "SELECT pg_advisory_xact_lock(1634956147, 3)"
 
 
 @asynccontextmanager
-async def _transaction(target: Target, timeout: float) -> AsyncIterator[AsyncConnection]:
+async def _transaction(target: Target, timeout: float) -> AsyncGenerator[AsyncConnection]:
     async def connect() -> object:
         return await target.connect(lock_timeout=timeout, timeout=timeout, planning=False)
 

@@ -157,7 +157,7 @@ class Pool:
                 if not again or monotonic() + pause >= deadline:
                     raise explain(error, self.target.place) from error
             self._check()
-            await asyncio.sleep(uniform(pause / 2, pause))
+            await asyncio.sleep(uniform(pause / 2, pause))  # noqa: S311 - jitter
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     async def close(self) -> None:

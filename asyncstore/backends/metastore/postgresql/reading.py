@@ -21,6 +21,7 @@ from .pool import Pool
 
 __all__ = ["Found", "Get", "ReadLane"]
 
+
 class Get(NamedTuple):
     """Ask for one key; an asset goes by its id.
 
@@ -120,7 +121,7 @@ class ReadLane(Lane[Get, Found]):
             else:
                 again.append(job)
         if again:
-            await asyncio.sleep(uniform(pause / 2, pause))
+            await asyncio.sleep(uniform(pause / 2, pause))  # noqa: S311 - jitter
         return self.parts(again)
 
 

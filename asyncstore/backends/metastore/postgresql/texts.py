@@ -28,7 +28,8 @@ LEFT JOIN asyncstore_asset_state s ON s.asset_id = c.asset AND s.key = c.key
 
 GET_TASKS = """
 SELECT c.n, 0, s.value
-FROM unnest($2::text[], $3::text[], $4::text[], $5::int[], $6::text[]) WITH ORDINALITY AS c (dag, run, task, map, key, n)
+FROM unnest($2::text[], $3::text[], $4::text[], $5::int[], $6::text[]) WITH ORDINALITY
+  AS c (dag, run, task, map, key, n)
 JOIN asyncstore_task_instance t
   ON t.dag_id = c.dag AND t.run_id = c.run AND t.task_id = c.task AND t.map_index = c.map
 JOIN asyncstore_task_state s ON s.task_instance_id = t.id AND s.key = c.key

@@ -83,11 +83,11 @@ class WriteLane(Lane[Write, CommitResult]):
         again = [job for job in batch if found is not Fate.REFUSED and monotonic() + _PAUSE < job.asked.until]
         self.give_up([job for job in batch if job not in again], error)
         if again:
-            await asyncio.sleep(uniform(_PAUSE / 2, _PAUSE))
+            await asyncio.sleep(uniform(_PAUSE / 2, _PAUSE))  # noqa: S311 - jitter
         return [again] if again else []
 
     def _conflict(self, job: WriteJob, error: asyncpg.PostgresError) -> None:
-        actual, place = int(error.detail or 0), int(error.hint or 1)  # type: ignore[attr-defined]
+        actual, place = int(error.detail or 0), int(error.hint or 1)
         change = job.asked.commit.changes[place - 1]
         assert isinstance(change, Put)  # noqa: S101 - nothing else asks for a version
         job.fail(VersionConflictError(change.key, change.if_version or 0, actual))
@@ -113,8 +113,8 @@ class WriteLane(Lane[Write, CommitResult]):
     def _unknown(self, batch: list[WriteJob], error: Exception) -> None:
         for job in batch:
             failure = OutcomeUnknownError(
-                f"{self.pool.target.place}: the connection was lost before the answer came ({error}); the write happened "
-                "wholly or not at all. Read again and decide anew"
+                f"{self.pool.target.place}: the connection was lost before the answer came ({error}); the write "
+                "happened wholly or not at all. Read again and decide anew"
             )
             failure.__cause__ = error
             job.fail(failure)

@@ -18,7 +18,18 @@ from . import texts
 from .lane import Statement
 from .link import Row
 
-__all__ = ["Write", "WriteJob", "answer_commits", "answer_puts", "commit_call", "commits", "drawn_in", "outcome_of", "puts", "touches"]
+__all__ = [
+    "Write",
+    "WriteJob",
+    "answer_commits",
+    "answer_puts",
+    "commit_call",
+    "commits",
+    "drawn_in",
+    "outcome_of",
+    "puts",
+    "touches",
+]
 
 #: Behind every event in the numbers of a commit's parts.
 _EVENTS = 1_000_000
@@ -143,11 +154,11 @@ def answer_puts(batch: list[WriteJob], text: str, rows: list[Row]) -> list[Write
     missing: list[WriteJob] = []
     for job in batch:
         put = job.asked.put
-        row = None if put is None else found.get((_place(put.scope)[0], put.key))
-        if row is None:
+        made = None if put is None else found.get((_place(put.scope)[0], put.key))
+        if made is None:
             missing.append(job)
         else:
-            job.answer(CommitResult(from_microseconds(row[3]), (row[2],)))
+            job.answer(CommitResult(from_microseconds(made[3]), (made[2],)))
     return missing
 
 

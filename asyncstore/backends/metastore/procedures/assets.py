@@ -80,7 +80,7 @@ def register_asset(asset: Asset, now: Now) -> Procedure[AssetScope]:
 
 def _registered(build: Any, **where: str | None) -> Procedure[Registered | None]:
     rows, _ = yield ask(build, **where)
-    return Registered(*rows[0][:3], bool(rows[0][3])) if rows else None
+    return Registered(rows[0][0], rows[0][1], rows[0][2], bool(rows[0][3])) if rows else None
 
 
 def _add(asset: Asset, now: Now) -> Procedure[AssetScope]:
@@ -103,14 +103,14 @@ def set_active(scope: AssetScope, active: bool, now: Now) -> Procedure[None]:
         answer = yield ask(statements.set_activated, owner, **where)
     else:
         answer = yield ask(statements.set_deactivated, owner, **where, now=now())
-    if not answer.count:
+    if not answer.touched:
         raise not_found(scope)
 
 
 def delete_asset(scope: AssetScope) -> Procedure[None]:
     """Delete an asset with everything that hangs on it."""
     owner, where = locate(scope)
-    if not (yield ask(statements.drop_asset, owner, **where)).count:
+    if not (yield ask(statements.drop_asset, owner, **where)).touched:
         raise not_found(scope)
 
 

@@ -70,7 +70,8 @@ def commit(changes: Commit, now: int, revisions: Revisions | None = None) -> Pro
             versions.append(0)
     events: list[RecordedEvent] = []
     for event in changes.events:
-        events.append((yield from _record(event, changes.lease, revisions, now)))
+        recorded = yield from _record(event, changes.lease, revisions, now)
+        events.append(recorded)
     return CommitResult(from_microseconds(now), tuple(versions), tuple(events))
 
 
@@ -112,7 +113,7 @@ def _put(put: Put, revisions: Revisions, updated_by: str | None, now: int) -> Pr
     if owner.is_task:
         parameters["expires_at"] = None if put.expires_at is None else to_microseconds(put.expires_at)
     write = ask(statements.write_value, owner, **parameters)
-    if (yield write).count:
+    if (yield write).touched:
         return version
     if isinstance(put.scope, AssetScope):
         yield from require_asset(put.scope)  # says what is wrong
@@ -127,7 +128,7 @@ def _remove(change: Delete | Clear) -> Procedure[None]:
     if isinstance(scope, AssetScope):
         yield from require_asset(scope)
     if isinstance(change, Delete):
-        deleted = (yield ask(statements.delete_value, owner, **where, key=change.key)).count
+        deleted = (yield ask(statements.delete_value, owner, **where, key=change.key)).touched
         if deleted and owner.is_task:
             yield ask(statements.drop_task_instance_if_empty, **where)
     elif not owner.is_task:

@@ -5,27 +5,29 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import ExitStack, closing, suppress
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from ....blocking import drive, in_thread, inline
 from ....changes import Commit, CommitResult
-from ....clock import Clock
-from ....errors import StoreClosedError, StoreError, StoreUnavailableError
+from ....clock import Clock, from_microseconds
+from ....errors import StoreClosedError, StoreError
 from ....records import ExpiredRow
-from ....scopes import Scope
+from ....scopes import AssetScope, Scope, TaskScope
 from ...watching import WatchHub
 from ..database import Database, Then
 from ..dialect import sqlite_parameters, sqlite_sql
 from ..migrate import check_target
-from ..procedures import state
+from ..procedures.commit import Revisions, most_revisions
 from ..procedures.commit import commit as commit_procedure
-from ..steps import Answer, Procedure, Step
+from ..steps import Procedure, Step
 from . import cleanup, migrate
-from .errors import MOVED, mapped
-from .lane import Lane
+from .applying import apply, read_value, run
+from .desk import Work
+from .errors import mapped
+from .opened import Opened
 from .target import Target, connect
 
 __all__ = ["SqliteDatabase"]
@@ -37,89 +39,23 @@ T = TypeVar("T")
 _PAGE = 1000
 
 
-def _run(raw: sqlite3.Connection, procedure: Callable[..., Procedure[Any]], args: tuple[Any, ...]) -> Any:
-    steps = procedure(*args)
-    try:
-        step = next(steps)
-        while True:
-            cursor = raw.execute(sqlite_sql(step.build, *step.arguments), sqlite_parameters(step.parameters))
-            step = steps.send(Answer(cursor.fetchall(), cursor.rowcount))
-    except StopIteration as stop:
-        return stop.value
+def _run(raw: sqlite3.Connection, work: Callable[[], Procedure[T]]) -> T:
+    with closing(raw.cursor()) as cursor:
+        result: T = run(cursor, work())
+        return result
 
 
-def _roll_back(raw: sqlite3.Connection) -> None:
-    if raw.in_transaction:
-        raw.execute("ROLLBACK")
+def _read_value(raw: sqlite3.Connection, scope: Scope, key: str, now: int) -> str | None:
+    with closing(raw.cursor()) as cursor:
+        return read_value(cursor, scope, key, now)
 
 
 def _data_version(raw: sqlite3.Connection) -> int:
     return int(raw.execute("PRAGMA data_version").fetchone()[0])
 
 
-class _Opened:
-    """Hold the lanes of an open database.
-
-    :param target: the database.
-    :param lock_timeout: seconds to wait at most for a lock.
-    :param durability: "full" or "normal".
-    :param patience: for opening.
-    """
-
-    def __init__(self, target: Target, lock_timeout: float, durability: str, patience: migrate.Patience) -> None:
-        self._target = target
-        self._place = str(target)
-        with ExitStack() as undo, mapped(self._place):
-            writer = patience(lambda: connect(target, durability=durability))
-            undo.callback(writer.close)
-            migrate.prepare(writer, patience)
-            self._identity = target.identity()
-            self.writer = Lane(writer, self._place, lock_timeout, name="asyncstore writer")
-            undo.callback(self.writer.close)
-            self.reader = self.writer
-            if target.path is not None:
-                reader = patience(lambda: connect(target, durability=durability, read_only=True, create=False))
-                self.reader = Lane(reader, self._place, lock_timeout, name="asyncstore reader")
-            undo.pop_all()
-
-    def select(self, raw: sqlite3.Connection, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        self._check_file()
-        return function(raw, *args)
-
-    def transaction(
-        self, raw: sqlite3.Connection, then: Then | None, function: Callable[..., Any], args: tuple[Any, ...]
-    ) -> Any:
-        self._check_file()
-        _roll_back(raw)  # what an interrupt during a rollback may have left
-        try:
-            # IMMEDIATE: a transaction that reads first and asks for the write lock later may be refused half-way.
-            raw.execute("BEGIN IMMEDIATE")
-            result = function(raw, *args)
-            raw.execute("COMMIT")
-        except BaseException:
-            with suppress(sqlite3.Error):  # the first error says more
-                _roll_back(raw)
-            raise
-        if then is not None:
-            then()
-        return result
-
-    def _check_file(self) -> None:
-        # SQLite would go on in a file that nobody can find any more. It looks for itself only without a WAL.
-        if self._identity is not None and self._target.identity() != self._identity:
-            raise StoreUnavailableError(f"{self._place} {MOVED}")
-
-    def close(self) -> None:
-        self.reader.close()
-        if self.writer is not self.reader:
-            self.writer.close()
-
-
 class SqliteDatabase(Database):
     """Run functions on a SQLite database.
-
-    In WAL mode a reader never waits for a writer, so reads have a connection and a thread of their own. In memory
-    there is one connection for both: another one would be another database.
 
     :param target: the file, or memory.
     :param lock_timeout: seconds to wait at most for a lock.
@@ -135,7 +71,7 @@ class SqliteDatabase(Database):
         self._durability = durability
         self._clock = clock
         self._opening = threading.Lock()
-        self._opened: _Opened | None = None
+        self._opened: Opened | None = None
         self._closed = False
         self.hub = WatchHub(clock, None if target.path is None else self._foreign_commits)
 
@@ -158,16 +94,41 @@ class SqliteDatabase(Database):
     # The everyday operations.
 
     def get(self, scope: Scope, key: str) -> Awaitable[str | None]:
-        """Read the text of one key: one statement, one hop to a thread."""
-        return self.read(state.get, scope, key, self.now)
+        """Read the text of one key; those that are asked for meanwhile share one hop to a thread."""
+        opened = self._opened
+        if opened is None or inline():
+            return self._get(scope, key)
+        return opened.desks.get().get(scope, key, self.now)
+
+    async def _get(self, scope: Scope, key: str) -> str | None:
+        opened = self._opened or await self._open(again=False)
+        if not inline():
+            return await opened.desks.get().get(scope, key, self.now)
+        return await opened.reader.run(opened.select, _read_value, scope, key, self.now())
 
     def commit(self, commit: Commit) -> Awaitable[CommitResult]:
-        """Make a commit: one transaction, one hop to a thread."""
-        return self._write(_run, self.committing, (commit,), then=partial(self.hub.committed, commit))
+        """Make a commit; those that come meanwhile share one hop to a thread and one transaction."""
+        opened = self._opened
+        if opened is None or inline():
+            return self._commit(commit)
+        return opened.desks.get().write(commit)
+
+    async def _commit(self, commit: Commit) -> CommitResult:
+        opened = self._opened or await self._open(again=False)
+        if not inline():
+            result: CommitResult = await opened.desks.get().write(commit)
+            return result
+        return await self._write(self._apply, commit, then=partial(self.hub.committed, commit))
+
+    def _apply(self, raw: sqlite3.Connection, commit: Commit) -> CommitResult:
+        now = self._clock.microseconds()
+        revisions = Revisions(most_revisions(commit))
+        with closing(raw.cursor()) as cursor:
+            return apply(cursor, commit, now, from_microseconds(now), revisions)
 
     # Everything else is a procedure.
 
-    def now(self) -> int | None:
+    def now(self) -> int:
         """Tell the time."""
         return self._clock.microseconds()
 
@@ -177,28 +138,37 @@ class SqliteDatabase(Database):
 
     async def read(self, procedure: Callable[P, Procedure[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a procedure of SELECTs."""
-        result: T = await self._read(_run, partial(procedure, **kwargs), args)
+        opened = self._opened or await self._open(again=False)
+        work: Callable[[], Procedure[T]] = partial(procedure, *args, **kwargs)
+        if not inline() and args and isinstance(args[0], TaskScope | AssetScope):
+            found: T = await opened.desks.get().read(args[0], Work(work))
+            return found
+        result: T = await opened.reader.run(opened.select, _run, work)
         return result
 
     async def write(self, procedure: Callable[P, Procedure[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a procedure in a transaction."""
-        result: T = await self._write(_run, partial(procedure, **kwargs), args, then=self.hub.changed)
+        opened = self._opened or await self._open(again=False)
+        work: Callable[[], Procedure[T]] = partial(procedure, *args, **kwargs)
+        if inline():
+            return await self._write(_run, work, then=self.hub.changed)
+        result: T = await opened.desks.get().write(Work(work, writes=True))
         return result
 
     async def _read(self, function: Callable[..., T], /, *args: Any) -> T:
         opened = self._opened or await self._open(again=False)
-        result: T = await opened.reader.run(opened.select, function, args)
+        result: T = await opened.reader.run(opened.select, function, *args)
         return result
 
     async def _write(self, function: Callable[..., T], /, *args: Any, then: Then | None = None) -> T:
         opened = self._opened or await self._open(again=False)
-        result: T = await opened.writer.run(opened.transaction, then, function, args)
+        result: T = await opened.writer.run(opened.change, then, function, *args)
         return result
 
     async def _foreign_commits(self) -> int:
         # A number that changes when another connection than the writing one commits.
         opened = self._opened or await self._open(again=False)
-        result: int = await opened.writer.run(opened.select, _data_version, ())
+        result: int = await opened.writer.run(opened.select, _data_version)
         return result
 
     # Garbage.
@@ -251,15 +221,22 @@ class SqliteDatabase(Database):
         """
         await self._open(again=True)
 
-    async def _open(self, *, again: bool) -> _Opened:
+    async def _open(self, *, again: bool) -> Opened:
         patience = self._patience()
 
-        def work() -> _Opened:
+        def work() -> Opened:
             with patience.hold(self._opening, "another thread of this process opens it"):
                 if self._closed and not again:
                     raise StoreClosedError(f"the store on {self._target} is closed")
                 if self._opened is None:
-                    self._opened = _Opened(self._target, self._lock_timeout, self._durability, patience)
+                    self._opened = Opened(
+                        self._target,
+                        lock_timeout=self._lock_timeout,
+                        durability=self._durability,
+                        clock=self._clock,
+                        hub=self.hub,
+                        patience=patience,
+                    )
                     self._closed = False
                 return self._opened
 

@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from ....changes import Clear, Commit, CommitResult, Put
+from ....changes import Commit, Put
 from ....clock import from_microseconds
 from ....scopes import Scope
+from ...watching import WatchHub
 from ..batching import Job
+from ..procedures import state
 from ..procedures.commit import Revisions, most_revisions
-from ..steps import Procedure
+from ..steps import Now, Procedure
 from .applying import apply, read_value, run, spoils
 from .pending import Pending
 from .stream import Outcome, Stream
@@ -28,6 +31,8 @@ __all__ = ["Desk", "Work"]
 
 #: Bytes of values in a transaction, or in a hop back, from which the rest goes separately.
 MOST_BYTES = 4_000_000
+#: Seconds after which a procedure is the last of its batch: what is quick does not wait for more of what is slow.
+MOST_SECONDS = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,38 +66,11 @@ class _Reads(Stream[Read, Any]):
         now = self._opened.clock.microseconds()
         try:
             if len(jobs) == 1:
-                return [self._read(raw, cursor, jobs[0].asked[1], now)]
-            # A transaction, for to begin one costs as much as a read.
-            with self._opened.transaction(raw, "BEGIN"):
-                return self._read_all(raw, cursor, jobs, now)
+                return [_read(cursor, jobs[0].asked[1], now)]
+            # A transaction of its own costs every statement as much as its work.
+            return self._opened.transaction(raw, "BEGIN", _read_all, raw, cursor, jobs, now)
         finally:
             cursor.close()
-
-    def _read_all(
-        self, raw: sqlite3.Connection, cursor: sqlite3.Cursor, jobs: Sequence[Job[Read, Any]], now: int
-    ) -> list[Outcome]:
-        outcomes: list[Outcome] = []
-        size, read = 0, self._read
-        for job in jobs:
-            outcome = read(raw, cursor, job.asked[1], now)
-            outcomes.append(outcome)
-            if type(outcome) is str:
-                size += len(outcome)
-                if size > MOST_BYTES:
-                    break
-        return outcomes
-
-    def _read(
-        self, raw: sqlite3.Connection, cursor: sqlite3.Cursor, asked: tuple[Scope, str] | Work, now: int
-    ) -> Outcome:
-        try:
-            if isinstance(asked, Work):
-                return run(cursor, asked.procedure())
-            return read_value(cursor, asked[0], asked[1], now)
-        except Exception as error:
-            if spoils(raw, error, in_transaction=False):
-                raise
-            return error
 
 
 class _Writes(Stream[Write, Any]):
@@ -112,13 +90,13 @@ class _Writes(Stream[Write, Any]):
         self._sent = jobs
         self._indexed = self._waiting = None
 
-    def touches(self, scope: Scope, keys: Sequence[str] | None) -> bool:
-        """Tell whether what is on its way, or waits for its turn, may write one of the keys."""
+    def touches(self, scope: Scope, key: str | None) -> bool:
+        """Tell whether what is on its way, or waits for its turn, may write a key, or for None anything."""
         # Built when a read asks, for most batches nobody does.
         if self._indexed is None:
             self._indexed = Pending()
             _index(self._indexed, self._sent)
-        if self._indexed.touches(scope, keys):
+        if self._indexed.touches(scope, key):
             return True
         waiting = self.batcher.waiting
         if not waiting:
@@ -127,22 +105,179 @@ class _Writes(Stream[Write, Any]):
         if known < len(waiting):
             _index(pending, islice(waiting, known, None))
             self._waiting = pending, len(waiting)
-        return pending.touches(scope, keys)
+        return pending.touches(scope, key)
+
+    def settled(self) -> None:
+        """Forget what is done."""
+        self._sent = ()
+        self._indexed = None
 
     # In the lane's thread.
 
     def perform(self, raw: sqlite3.Connection, jobs: Sequence[Job[Write, Any]]) -> list[Outcome]:
         """Make the commits in turn."""
-        with self._opened.transaction(raw, "BEGIN IMMEDIATE") as transaction:
-            outcomes = _Transaction(raw, self._opened.clock.microseconds(), jobs).apply()
-            transaction.keep = any(not isinstance(outcome, Exception) for outcome in outcomes)
+        cursor = raw.cursor()
+        begin = "BEGIN IMMEDIATE" if any(_changes(job) for job in jobs) else "BEGIN"
+        try:
+            outcomes = self._opened.transaction(raw, begin, self._apply_all, raw, cursor, jobs)
+        finally:
+            cursor.close()
         hub = self._opened.hub
         if hub.is_watched:
             for job, outcome in zip(jobs, outcomes, strict=False):
-                if isinstance(job.asked[1], Work):
-                    hub.changed()
-                elif not isinstance(outcome, Exception):
-                    hub.committed(job.asked[1])
+                if not isinstance(outcome, Exception):
+                    _tell(hub, job.asked[1])
         return outcomes
 
+    def _apply_all(
+        self, raw: sqlite3.Connection, cursor: sqlite3.Cursor, jobs: Sequence[Job[Write, Any]]
+    ) -> list[Outcome]:
+        now = self._opened.clock.microseconds()  # under the lock, so that later versions have later times
+        if len(jobs) == 1:
+            return [_write(cursor, jobs[0].asked[1], now, from_microseconds(now))]
+        return _Batch(raw, cursor, now, jobs).apply()
 
+    def innocent(self, job: Job[Write, Any]) -> bool:
+        """Tell whether a job cannot be the cause of a failure, nor need suffer from it: it only reads."""
+        return not _changes(job)
+
+
+def _index(pending: Pending, jobs: Iterable[Job[Write, Any]]) -> None:
+    for job in jobs:
+        asked = job.asked[1]
+        if isinstance(asked, Commit):
+            pending.add(asked)
+        elif asked.writes:
+            pending.add_everything()
+
+
+def _changes(job: Job[Write, Any]) -> bool:
+    asked = job.asked[1]
+    return isinstance(asked, Commit) or asked.writes
+
+
+def _tell(hub: WatchHub, asked: Commit | Work) -> None:
+    if isinstance(asked, Commit):
+        hub.committed(asked)
+    elif asked.writes:
+        hub.changed()
+
+
+def _read(cursor: sqlite3.Cursor, asked: tuple[Scope, str] | Work, now: int) -> Outcome:
+    return run(cursor, asked.procedure()) if isinstance(asked, Work) else read_value(cursor, asked[0], asked[1], now)
+
+
+def _read_all(
+    raw: sqlite3.Connection, cursor: sqlite3.Cursor, jobs: Sequence[Job[Read, Any]], now: int
+) -> list[Outcome]:
+    outcomes: list[Outcome] = []
+    size, end = 0, time.monotonic() + MOST_SECONDS
+    for job in jobs:
+        try:
+            outcome = _read(cursor, job.asked[1], now)
+        except Exception as error:
+            if spoils(raw, error):
+                raise
+            outcome = error
+        outcomes.append(outcome)
+        if type(outcome) is str:
+            size += len(outcome)
+            if size > MOST_BYTES:
+                break
+        elif type(job.asked[1]) is Work and time.monotonic() > end:
+            break
+    return outcomes
+
+
+def _write(
+    cursor: sqlite3.Cursor, asked: Commit | Work, now: int, at: datetime, revisions: Revisions | None = None
+) -> Outcome:
+    if isinstance(asked, Work):
+        return run(cursor, asked.procedure())
+    return apply(cursor, asked, now, at, revisions or Revisions(most_revisions(asked)))
+
+
+class _Batch:
+    """Apply several commits in one transaction, each wholly or not at all."""
+
+    def __init__(
+        self, raw: sqlite3.Connection, cursor: sqlite3.Cursor, now: int, jobs: Sequence[Job[Write, Any]]
+    ) -> None:
+        self._raw = raw
+        self._cursor = cursor
+        self._now = now
+        self._at = from_microseconds(now)
+        self._jobs = jobs
+        asked = [job.asked[1] for job in jobs]
+        self._revisions = Revisions(sum(most_revisions(each) for each in asked if isinstance(each, Commit)))
+
+    def apply(self) -> list[Outcome]:
+        """Give the outcomes of as many as fit."""
+        outcomes: list[Outcome] = []
+        size, end = 0, time.monotonic() + MOST_SECONDS
+        for job in self._jobs:
+            asked = job.asked[1]
+            outcomes.append(self._one(asked))
+            if isinstance(asked, Commit):
+                for change in asked.changes:
+                    if isinstance(change, Put):
+                        size += len(change.value)
+                if size > MOST_BYTES:
+                    break
+            elif time.monotonic() > end:
+                break
+        return outcomes
+
+    def _one(self, asked: Commit | Work) -> Outcome:
+        # One change leaves nothing behind where it fails; several need a place to go back to.
+        several = asked.writes if isinstance(asked, Work) else most_revisions(asked) > 1
+        execute = self._cursor.execute
+        if several:
+            if isinstance(asked, Commit) and not self._revisions.taken:
+                run(self._cursor, self._revisions.reserve())  # not to be undone
+            execute("SAVEPOINT one")
+        try:
+            outcome = _write(self._cursor, asked, self._now, self._at, self._revisions)
+        except Exception as error:
+            if spoils(self._raw, error):
+                raise
+            if several:
+                execute("ROLLBACK TO one")
+                execute("RELEASE one")
+            return error
+        if several:
+            execute("RELEASE one")
+        return outcome
+
+
+class Desk:
+    """Take what one event loop asks, and send it in batches.
+
+    :param opened: the database.
+    """
+
+    def __init__(self, opened: Opened) -> None:
+        self._lock_timeout = opened.writer.lock_timeout
+        self._reads = _Reads(opened)
+        self._writes = _Writes(opened)
+        self._read = self._reads.batcher.submit
+        self._write = self._writes.batcher.submit
+        self._writer = self._writes.batcher
+
+    def get(self, scope: Scope, key: str, now: Now) -> asyncio.Future[str | None]:
+        """Read the text of one key, behind the writes of it."""
+        deadline = time.monotonic() + self._lock_timeout
+        if self._writer.idle or not self._writes.touches(scope, key):
+            return self._read((deadline, (scope, key)))
+        return self._write((deadline, Work(partial(state.get, scope, key, now))))
+
+    def read(self, scope: Scope, work: Work) -> asyncio.Future[Any]:
+        """Read something of a scope, behind the writes of it."""
+        deadline = time.monotonic() + self._lock_timeout
+        if self._writer.idle or not self._writes.touches(scope, None):
+            return self._read((deadline, work))
+        return self._write((deadline, work))
+
+    def write(self, asked: Commit | Work) -> asyncio.Future[Any]:
+        """Change something, behind what was asked before."""
+        return self._write((time.monotonic() + self._lock_timeout, asked))

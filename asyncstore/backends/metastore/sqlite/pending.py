@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable
 
 from ....changes import Clear, Commit
 from ....scopes import AssetScope, Scope, TaskScope
@@ -56,14 +56,14 @@ class Pending:
             else:
                 self._cleared.update(owners)
 
-    def touches(self, scope: Scope, keys: Iterable[str] | None) -> bool:
-        """Tell whether one of the keys, or for None anything of the scope, may be written."""
+    def touches(self, scope: Scope, key: str | None) -> bool:
+        """Tell whether a key, or for None anything of the scope, may be written."""
         if self._everything or (self._cleared and self._clears(scope)):
             return True
         owners = _owners(scope)
-        if keys is None:
+        if key is None:
             return any(owner in self._owners for owner in owners)
-        return any((owner, key) in self._keys for key in keys for owner in owners)
+        return any((owner, key) in self._keys for owner in owners)
 
     def _clears(self, scope: Scope) -> bool:
         if isinstance(scope, TaskScope) and (scope.dag_id, scope.run_id, scope.task_id) in self._cleared:

@@ -88,6 +88,13 @@ class Stream(ABC, Generic[Q, A]):
     def sending(self, jobs: Sequence[Job[Q, A]]) -> None:
         """Hear of the jobs that go out now, on the loop."""
 
+    def settled(self) -> None:
+        """Hear that those are answered, on the loop."""
+
+    def innocent(self, job: Job[Q, A]) -> bool:
+        """Tell whether a job cannot be the cause of a failure, nor need suffer from it."""
+        return False
+
     def _send(self, jobs: list[Job[Q, A]]) -> None:
         self.sending(jobs)
         try:
@@ -121,9 +128,10 @@ class Stream(ABC, Generic[Q, A]):
 
     def _apart(self, jobs: list[Job[Q, A]], error: BaseException) -> list[Outcome]:
         # One of them may have been too much for the disk, or be on a damaged page: nobody suffers for another.
-        if len(jobs) == 1 or not (isinstance(error, self._APART) or type(error) is DatabaseError):
-            return self.each(jobs, error)
-        return [self._alone(job) for job in jobs]
+        if len(jobs) == 1:
+            return [error]
+        apart = isinstance(error, self._APART) or type(error) is DatabaseError
+        return [self._alone(job) if apart or self.innocent(job) else _another(error) for job in jobs]
 
     def _alone(self, job: Job[Q, A]) -> Outcome:
         crowd = _Crowd(self, [job])
@@ -166,6 +174,7 @@ class Stream(ABC, Generic[Q, A]):
             else:
                 future.set_result(outcome)
         if returned:
+            self.settled()
             self.batcher.returned(returned)
 
 
