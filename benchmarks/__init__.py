@@ -1,1 +1,1 @@
-"""Measurements; each module runs by itself with `python -m`."""
+"""Measurements of asyncstore beside its peers and the bare drivers; `python -m benchmarks` runs them all."""

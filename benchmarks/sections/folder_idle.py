@@ -1,13 +1,11 @@
 """Measure what watching a big folder costs while nothing changes in it.
 
-Run it with ``python -m benchmarks.folder_idle [--files 100000] [--seconds 20]``; it prints a Markdown table. The
-looks run in a worker thread, as a trigger runs them, and the *pause* is the longest time by which a thread that wakes
-up every millisecond was late meanwhile.
+The looks run in a worker thread, as a trigger runs them, and the *pause* is the longest time by which a thread that
+wakes up every millisecond was late meanwhile.
 """
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import tempfile
 import threading
@@ -19,6 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from triggers.sources.folder.scanner import FolderScanner, Look
+
+from ..databases.sites import Site
+from ..progress import Progress
+from ..report.model import SectionReport, Table
+from .abc import Run
+
+__all__ = ["folder_idle"]
 
 _NEVER = 1e9
 _BEAT = 0.001
@@ -137,18 +142,15 @@ def rows(root: Path, files: int, seconds: float) -> Iterator[tuple[str, str, str
     yield "more while a full look runs", f"{extra / files:.0f} bytes a file", ""
 
 
-def main() -> None:
-    """Read the arguments, measure, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--files", type=int, default=100_000, help="files in the folder (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=20.0, help="idle for at least so long (default: %(default)s)")
-    arguments = parser.parse_args()
-    files, seconds = int(arguments.files), float(arguments.seconds)
+def folder_idle(run: Run, _: Site) -> SectionReport:
+    """Measure; needs no database."""
+    files, progress = run.options.idle_files, Progress("idle")
+    progress.say(f"making {files:,} files")
+    report = SectionReport("idle")
     with folder_of(files) as root:
-        print(f"| {files:,} files | | longest pause of another thread |\n|---|---|---|")
-        for row in rows(root, files, seconds):
-            print("| " + " | ".join(row) + " |", flush=True)
-
-
-if __name__ == "__main__":
-    main()
+        progress.say("looking")
+        found = list(rows(root, files, run.options.idle_seconds))
+    header = (f"{files:,} files", "cost", "longest pause of another thread")
+    report.tables.append(Table("A folder in which nothing changes", header, found))
+    report.data["folder"] = {"files": files, "rows": found}
+    return report
