@@ -63,6 +63,10 @@ class Lane(ABC, Generic[Q, A]):
     async def failed(self, batch: list[Job[Q, A]], error: Exception, link: Link | None) -> list[list[Job[Q, A]]]:
         """Deal with a batch whose statement ended in an error of the driver's; gives the batches to be sent again."""
 
+    def admit(self, part: list[Job[Q, A]]) -> list[Job[Q, A]]:
+        """Give those jobs that may be sent now; the others are seen to."""
+        return part
+
     # How it goes.
 
     def _send(self, batch: list[Job[Q, A]]) -> None:
@@ -88,7 +92,10 @@ class Lane(ABC, Generic[Q, A]):
         if rest:
             self.spawn(self._patiently(batch, rest=rest))
         else:
-            self.batcher.returned(len(batch))
+            self._returned(len(batch))
+
+    def _returned(self, size: int) -> None:
+        self.batcher.returned(size)
 
     def _watch(self, link: Link, until: float) -> None:
         # One timer for many batches: a timer for each would cost more than the rest of this.
@@ -135,9 +142,10 @@ class Lane(ABC, Generic[Q, A]):
             if isinstance(error, Exception):
                 todo = await self._failed(batch, error, link)
             while todo:
-                part = [job for job in todo.pop(0) if not job.future.done()]
+                part = self.admit([job for job in todo.pop(0) if not job.future.done()])
                 if part:
-                    todo += await self._once(part)
+                    # In front of the rest, which may be about the same keys.
+                    todo[:0] = await self._once(part)
         except asyncio.CancelledError:
             for job in batch:
                 job.future.cancel()
@@ -146,7 +154,7 @@ class Lane(ABC, Generic[Q, A]):
             for job in batch:
                 job.fail(unexpected)
         finally:
-            self.batcher.returned(len(batch))
+            self._returned(len(batch))
 
     async def _once(self, part: list[Job[Q, A]]) -> list[list[Job[Q, A]]]:
         deadline = monotonic() + self.pool.operation_timeout

@@ -18,22 +18,29 @@ __all__ = [
     "PUT_TASKS",
 ]
 
-# A row for each key asked for: its place, why it cannot be read (1: no such asset, 2: inactive), the text.
+# A row for each key asked for: its place, why it cannot be read (1: no such asset, 2: inactive), the text. By the whole
+# primary key, whatever the planner thinks of tables that are new and empty, or were when it made the plan.
 GET_ASSETS = """
 SELECT c.n, CASE WHEN a.id IS NULL THEN 1 WHEN a.deactivated_at IS NOT NULL THEN 2 ELSE 0 END, s.value
 FROM unnest($1::bigint[], $2::text[]) WITH ORDINALITY AS c (asset, key, n)
-LEFT JOIN asyncstore_asset a ON a.id = c.asset
-LEFT JOIN asyncstore_asset_state s ON s.asset_id = c.asset AND s.key = c.key
+LEFT JOIN LATERAL (SELECT a.id, a.deactivated_at FROM asyncstore_asset a WHERE a.id = c.asset LIMIT 1) a ON true
+LEFT JOIN LATERAL (
+  SELECT * FROM asyncstore_asset_state s WHERE s.asset_id = c.asset AND s.key = c.key LIMIT 1
+) s ON true
 """
 
 GET_TASKS = """
 SELECT c.n, 0, s.value
 FROM unnest($2::text[], $3::text[], $4::text[], $5::int[], $6::text[]) WITH ORDINALITY
   AS c (dag, run, task, map, key, n)
-JOIN asyncstore_task_instance t
-  ON t.dag_id = c.dag AND t.run_id = c.run AND t.task_id = c.task AND t.map_index = c.map
-JOIN asyncstore_task_state s ON s.task_instance_id = t.id AND s.key = c.key
-  AND (s.expires_at IS NULL OR s.expires_at > asyncstore_now($1))
+CROSS JOIN LATERAL (
+  SELECT t.id FROM asyncstore_task_instance t
+  WHERE t.dag_id = c.dag AND t.run_id = c.run AND t.task_id = c.task AND t.map_index = c.map LIMIT 1
+) t
+CROSS JOIN LATERAL (
+  SELECT * FROM asyncstore_task_state s WHERE s.task_instance_id = t.id AND s.key = c.key LIMIT 1
+) s
+WHERE s.expires_at IS NULL OR s.expires_at > asyncstore_now($1)
 """
 
 # The same for one key: what is made for many costs a fifth more.

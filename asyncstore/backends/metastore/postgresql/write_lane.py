@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from random import uniform
 from time import monotonic
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 
@@ -20,6 +20,7 @@ from .lane import Lane, Statement
 from .link import Link, Row
 from .pool import Pool
 from .recovery import Resolved, resolve
+from .turns import Reading, Turn, Turns, outcome_behind, split
 from .writing import Write, WriteJob, answer_commits, answer_puts, commits, drawn_in, puts, touches
 
 __all__ = ["WriteLane"]
@@ -27,8 +28,8 @@ __all__ = ["WriteLane"]
 _PAUSE = 0.05
 
 
-class WriteLane(Lane[Write, CommitResult]):
-    """Make commits.
+class WriteLane(Lane[Write | Reading, Any]):
+    """Make commits, and have the reads that must be behind them wait for their turn.
 
     :param pool: opens the connection, and those of commits that wait for a lock.
     :param now: tells the time; None where the server's is meant.
@@ -39,6 +40,9 @@ class WriteLane(Lane[Write, CommitResult]):
         self._now = now
         #: What waits for a lock, by what it touches: later commits of the same key queue behind it.
         self._aside: dict[tuple[Any, str | None], list[WriteJob]] = {}
+        self._turns = Turns()
+        #: How many reads wait for their turn, those that were cancelled included.
+        self._reads = 0
 
     def submit(self, write: Write) -> asyncio.Future[CommitResult]:
         """Make a commit, together with those that come meanwhile."""
@@ -48,13 +52,82 @@ class WriteLane(Lane[Write, CommitResult]):
             return job.future
         return self.batcher.submit(write)
 
-    def whole(self, batch: list[WriteJob]) -> Statement:
-        """Give the statement that makes all of a batch."""
-        return puts(batch, self._now()) or commits(batch, self._now())
+    # Reads in their turn.
 
-    def parts(self, batch: list[WriteJob]) -> list[list[WriteJob]]:
-        """Leave a batch whole."""
-        return [batch]
+    def comes_before(self, scope: Scope, key: str | None) -> bool:
+        """Tell whether a write of a key, or for None of anything of a scope, is on its way or waits for its turn.
+
+        One that waits for somebody's lock does not count: it holds up its own caller only.
+        """
+        return not self.batcher.idle and self._turns.touches(self.batcher.waiting, scope, key)
+
+    def read(self, reading: Reading) -> asyncio.Future[Any]:
+        """Read something behind the writes of it that were asked for before."""
+        self._reads += 1
+        return self.batcher.submit(reading)
+
+    async def _read(self, part: list[Turn]) -> None:
+        waiting: dict[asyncio.Future[Any], Turn] = {}
+        for job in part:
+            reading = job.asked
+            assert isinstance(reading, Reading)  # noqa: S101 - the parts are of one kind
+            self._reads -= 1
+            known, text = (False, None) if reading.behind is None else outcome_behind(reading.behind)
+            if known:
+                job.answer(text)
+                continue
+            try:
+                waiting[asyncio.ensure_future(reading.start())] = job
+            except StoreError as error:
+                job.fail(error)
+        if waiting:
+            await asyncio.wait(waiting)
+        for done, job in waiting.items():
+            if done.cancelled():
+                job.future.cancel()
+            elif (error := done.exception()) is not None:
+                job.fail(error)
+            else:
+                job.answer(done.result())
+
+    # How it goes.
+
+    def _send(self, batch: list[Turn]) -> None:
+        self._turns.sent(batch)
+        super()._send(batch)
+
+    def _returned(self, size: int) -> None:
+        # Whoever is answered reads at once.
+        self._turns.sent(())
+        super()._returned(size)
+
+    async def _once(self, part: list[Turn]) -> list[list[Turn]]:
+        if isinstance(part[0].asked, Reading):
+            await self._read(part)
+            return []
+        return await super()._once(part)
+
+    def admit(self, part: list[Turn]) -> list[Turn]:
+        """Have commits wait behind those of the same keys that wait for a lock."""
+        if not self._aside:
+            return part
+        admitted: list[Turn] = []
+        for job in part:
+            if isinstance(job.asked, Write) and (queue := self._queue(job.asked)) is not None:
+                self._join(queue, cast("WriteJob", job))
+            else:
+                admitted.append(job)
+        return admitted
+
+    def whole(self, batch: list[Turn]) -> Statement | None:
+        """Give the statement that makes all of a batch, None where there are reads between."""
+        if self._aside or (self._reads and any(isinstance(job.asked, Reading) for job in batch)):
+            return None
+        return self.statement(cast("list[WriteJob]", batch))
+
+    def parts(self, batch: list[Turn]) -> list[list[Turn]]:
+        """Split a batch at reads that have their turn between its writes."""
+        return split(batch) if self._reads else [batch]
 
     def answer(self, batch: list[WriteJob], statement: Statement, rows: list[Row]) -> list[WriteJob]:
         """Answer each commit with its own outcome."""

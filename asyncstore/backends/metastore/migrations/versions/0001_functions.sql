@@ -124,25 +124,35 @@ BEGIN
   AND NOT EXISTS (SELECT FROM asyncstore_task_state s WHERE s.task_instance_id = t.id);
 END $$;
 
--- Delete at most so many rows that had expired at a time, from an hour on. Gives how many, and the hour reached.
-CREATE FUNCTION asyncstore_delete_expired(at bigint, from_hour bigint, most bigint)
-RETURNS TABLE (deleted bigint, hour bigint) LANGUAGE plpgsql AS $$
+-- Delete at most so many rows that had expired at a time, from an hour on; those that are locked are waited for, or
+-- skipped. Gives how many were picked and how many went, the hour reached, and the task instances they belonged to.
+CREATE FUNCTION asyncstore_delete_expired(at bigint, from_hour bigint, most bigint, skip_locked boolean)
+RETURNS TABLE (picked bigint, deleted bigint, hour bigint, instances bigint[]) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
-  instances bigint[];
+  places tid[];
 BEGIN
-  WITH gone AS (
-    DELETE FROM asyncstore_task_state WHERE ctid = ANY (ARRAY(
+  IF skip_locked THEN
+    places := ARRAY(
       SELECT s.ctid FROM asyncstore_task_state s
       WHERE s.expires_hour >= from_hour AND s.expires_hour <= at / 3600000000 AND s.expires_at <= at
       ORDER BY s.expires_hour LIMIT most FOR UPDATE SKIP LOCKED
-    )) RETURNING task_instance_id, expires_hour
-  )
-  SELECT count(*), coalesce(max(g.expires_hour), from_hour), array_agg(DISTINCT g.task_instance_id)
-  INTO deleted, hour, instances FROM gone g;
-  IF deleted > 0 THEN
-    PERFORM asyncstore_drop_empty(instances);
+    );
+  ELSE
+    places := ARRAY(
+      SELECT s.ctid FROM asyncstore_task_state s
+      WHERE s.expires_hour >= from_hour AND s.expires_hour <= at / 3600000000 AND s.expires_at <= at
+      ORDER BY s.expires_hour LIMIT most
+    );
   END IF;
+  picked := cardinality(places);
+  -- A row that was written anew meanwhile is at another place, and so stays.
+  WITH gone AS (
+    DELETE FROM asyncstore_task_state s WHERE s.ctid = ANY (places) AND s.expires_at <= at
+    RETURNING s.task_instance_id, s.expires_hour
+  )
+  SELECT count(*), coalesce(max(g.expires_hour), from_hour), array_agg(g.task_instance_id)
+  INTO deleted, hour, instances FROM gone g;
   RETURN NEXT;
 END $$;
 
