@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -12,6 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from asyncstore import MetastoreBackend
+from tests.postgres.databases import Databases
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -37,22 +41,33 @@ def blocks() -> Iterator[tuple[str, str, str]]:
 BLOCKS = {where: (language, code) for where, language, code in blocks()}
 
 
-def run(*command: str, cwd: Path) -> None:
+@pytest.fixture(scope="module")
+def database(postgres: Databases) -> Iterator[str]:
+    """Give a database for the pages that need one, with the tables: a page tells how to add them, in one of its blocks."""
+    name = postgres.create_database()
+    url = postgres.url(name)
+    asyncio.run(MetastoreBackend(url).aupgrade())
+    yield url
+    postgres.drop_database(name)
+
+
+def run(*command: str, cwd: Path, **more: str) -> None:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environ = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
+    environ = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), **more}
     done = subprocess.run(command, cwd=cwd, env=environ, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
 
 
 @pytest.mark.parametrize("where", BLOCKS)
-def test_a_code_block_does_what_the_page_says(where: str, tmp_path: Path) -> None:
+def test_a_code_block_does_what_the_page_says(where: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     language, code = BLOCKS[where]
+    more = {"DATABASE_URL": str(request.getfixturevalue("database"))} if "DATABASE_URL" in code else {}
     if language == "python":
         (tmp_path / "block.py").write_text(code)
-        run(sys.executable, "-W", "error", "block.py", cwd=tmp_path)
+        run(sys.executable, "-W", "error", "block.py", cwd=tmp_path, **more)
     elif language == "sh":
         if not any(elsewhere in code for elsewhere in SHELL_ELSEWHERE):
-            run("bash", "-euc", code, cwd=tmp_path)
+            run("bash", "-euc", code, cwd=tmp_path, **more)
     elif language == "json":
         json.loads(code)
     elif language == "toml":
