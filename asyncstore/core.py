@@ -48,7 +48,9 @@ class Core:
         self.default_retention = default_retention
         self._max_value_bytes = max_value_bytes
         self._expires = Capability.EXPIRY in backend.capabilities
-        if self.can(Capability.COMMIT) and not self._expires:
+        #: The backend commits changes and events together.
+        self.commits = self.can(Capability.COMMIT)
+        if self.commits and not self._expires:
             raise ConfigurationError(
                 f"{type(backend).__name__} declares Capability.COMMIT without Capability.EXPIRY: an `if_version` is "
                 "decided by the backend, which must know what has expired"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..abc import Capability
 from ..blocking import drive
 from ..changes import Clear
 from ..core import Core
@@ -121,7 +120,7 @@ class AssetStoreAccessor(StateAccessor):
 
     async def aclear(self, *, session: Any = None) -> None:
         """Remove every value of the asset."""
-        if self._core.can(Capability.COMMIT):
+        if self._core.commits:
             await self._commit(lambda scope: (Clear(scope),), session)
         else:
             await self._at(lambda scope: self._core.clear(scope, False, session))

@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from datetime import datetime
 from typing import Any, TypeVar
 
-from ..abc import Capability
 from ..blocking import drive, inline, outside
 from ..changes import Change, Commit, Delete, Put
 from ..core import Core
@@ -172,7 +171,7 @@ class StateAccessor(ABC):
         :param key: the key.
         """
         check_key(key)
-        if self._core.can(Capability.COMMIT):
+        if self._core.commits:
             await self._commit(lambda scope: (Delete(scope, key),), session)
         else:
             await self._at(lambda scope: self._core.delete(scope, key, session))
@@ -202,12 +201,20 @@ class StateAccessor(ABC):
             kind = TypeError if type(if_version) is not int else ValueError
             raise kind(f"if_version must be a version, or 0 for a key that is absent, not {if_version!r}")
         text = self._core.encode(key, value)
-        if self._core.can(Capability.COMMIT):
-            await self._commit(lambda scope: (Put(scope, key, text, expires_at, if_version),), session)
+        if not self._core.commits:
+            if if_version is not None:
+                raise self._lacks("if_version")
+            await self._at(lambda scope: self._core.set(scope, key, text, expires_at, session))
             return
-        if if_version is not None:
-            raise self._lacks("if_version")
-        await self._at(lambda scope: self._core.set(scope, key, text, expires_at, session))
+        # As `_commit` does it, without a coroutine and a closure in between: every write passes here.
+        scope = self._resolved
+        if scope is None:
+            scope = await self._scope()
+        try:
+            await self._core.commit(self._stand((Put(scope, key, text, expires_at, if_version),)), session)
+        except AssetNotFoundError as error:
+            scope = await self._again(error)
+            await self._core.commit(self._stand((Put(scope, key, text, expires_at, if_version),)), session)
 
     async def _set_many(self, values: Mapping[str, object], expires_at: datetime | None, session: Any) -> None:
         if not isinstance(values, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -215,7 +222,7 @@ class StateAccessor(ABC):
         for key in values:
             check_key(key)
         texts = sorted((key, self._core.encode(key, value)) for key, value in values.items())
-        if not self._core.can(Capability.COMMIT):
+        if not self._core.commits:
             raise self._lacks("aset_many")
         if texts:
             await self._commit(lambda scope: tuple(Put(scope, key, text, expires_at) for key, text in texts), session)

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, final
 
-from ..abc import Capability
 from ..blocking import drive
 from ..changes import Clear
 from ..core import Core
@@ -146,7 +145,7 @@ class TaskStoreAccessor(StateAccessor):
 
         :param all_map_indices: of every instance of the task, mapped or not.
         """
-        if self._core.can(Capability.COMMIT):
+        if self._core.commits:
             await self._commit(lambda scope: (Clear(scope, all_map_indices),), session)
         else:
             await self._core.clear(self.scope, all_map_indices, session)

@@ -82,7 +82,7 @@ RETURNING s.version, s.updated_at, CASE WHEN NOT pg_try_advisory_xact_lock(16349
 """
 
 PUT_ASSETS = "SELECT asset, key, version, moment FROM asyncstore_put_assets($1, $2, $3, $4, $5, $6)"
-PUT_TASKS = "SELECT key, version, moment FROM asyncstore_put_tasks($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
+PUT_TASKS = "SELECT key, version, moment FROM asyncstore_put_tasks($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
 COMMIT = f"SELECT * FROM asyncstore_commit({', '.join(f'${number}' for number in range(1, 20))})"  # noqa: S608
 
 

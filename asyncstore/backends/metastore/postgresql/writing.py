@@ -115,9 +115,11 @@ def puts(batch: list[WriteJob], now: int | None) -> Statement | None:
     if not of_tasks:
         ids = [_place(put.scope)[0] for put in sorted_puts]
         return texts.PUT_ASSETS, (now, ids, keys, values, writers, operations)
-    columns = [list(column) for column in zip(*(_place(put.scope) for put in sorted_puts), strict=True)]
+    number_of: dict[tuple[Any, ...], int] = {}
+    instances = [number_of.setdefault(_place(put.scope), len(number_of) + 1) for put in sorted_puts]
+    columns = [list(column) for column in zip(*number_of, strict=True)]
     expiries = [_expiry(put) for put in sorted_puts]
-    return texts.PUT_TASKS, (now, *columns, keys, values, writers, operations, expiries)
+    return texts.PUT_TASKS, (now, *columns, instances, keys, values, writers, operations, expiries)
 
 
 def _put_order(job: WriteJob) -> tuple[Any, ...]:

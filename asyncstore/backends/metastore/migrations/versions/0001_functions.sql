@@ -43,8 +43,10 @@ CREATE FUNCTION asyncstore_put_assets(
 ) RETURNS TABLE (asset bigint, key text, version bigint, moment bigint)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
+DECLARE
+  fresh boolean;
 BEGIN
-  RETURN QUERY
+  FOR asset, key, version, moment, fresh IN
   INSERT INTO asyncstore_asset_state AS s (asset_id, key, value, version, updated_at, updated_by, operation)
   SELECT c.asset, c.key, c.text, nextval('asyncstore_version'), asyncstore_now(at), c.writer, c.operation
   FROM unnest(assets, keys, texts, writers, operations) AS c (asset, key, text, writer, operation)
@@ -53,39 +55,65 @@ BEGIN
     -- Evaluated once the row is locked: so later versions are larger.
     value = excluded.value, version = nextval('asyncstore_version'), updated_at = asyncstore_now(at),
     updated_by = excluded.updated_by, operation = excluded.operation
-  RETURNING s.asset_id, s.key, s.version, s.updated_at;
+  RETURNING s.asset_id, s.key, s.version, s.updated_at, s.xmax = 0
+  LOOP
+    IF fresh THEN
+      -- Its version was drawn before it was ours: others may have written and deleted the key since, with later ones.
+      UPDATE asyncstore_asset_state s SET version = nextval('asyncstore_version'), updated_at = asyncstore_now(at)
+      WHERE s.asset_id = asyncstore_put_assets.asset AND s.key = asyncstore_put_assets.key
+      RETURNING s.version, s.updated_at INTO version, moment;
+    END IF;
+    RETURN NEXT;
+  END LOOP;
   PERFORM asyncstore_tell(assets, NULL, NULL, NULL, keys);
 END $$;
 
--- Write many keys of task instances, each once. Gives a row for each, in the order given.
+-- Write many keys of task instances, each once. The instances come once each; `instances` says which one a key is of,
+-- from 1 on. Gives a row for each key, in the order given.
 CREATE FUNCTION asyncstore_put_tasks(
-  at bigint, dags text[], runs text[], tasks text[], maps int[], keys text[], texts text[], writers text[],
-  operations bigint[], expiries bigint[]
+  at bigint, dags text[], runs text[], tasks text[], maps int[],
+  instances int[], keys text[], texts text[], writers text[], operations bigint[], expiries bigint[]
 ) RETURNS TABLE (key text, version bigint, moment bigint)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
+DECLARE
+  ids bigint[];
 BEGIN
-  INSERT INTO asyncstore_task_instance (dag_id, run_id, task_id, map_index)
-  SELECT DISTINCT c.dag, c.run, c.task, c.map FROM unnest(dags, runs, tasks, maps) AS c (dag, run, task, map)
-  WHERE NOT EXISTS (
-    SELECT FROM asyncstore_task_instance t
-    WHERE t.dag_id = c.dag AND t.run_id = c.run AND t.task_id = c.task AND t.map_index = c.map
-  )
-  ORDER BY c.dag, c.run, c.task, c.map
-  ON CONFLICT DO NOTHING;
+  FOR attempt IN 1 .. 2 LOOP
+    ids := ARRAY(
+      SELECT t.id FROM unnest(dags, runs, tasks, maps) WITH ORDINALITY AS c (dag, run, task, map, n)
+      JOIN asyncstore_task_instance t
+        ON t.dag_id = c.dag AND t.run_id = c.run AND t.task_id = c.task AND t.map_index = c.map
+      ORDER BY c.n
+    );
+    EXIT WHEN cardinality(ids) = cardinality(dags);
+    INSERT INTO asyncstore_task_instance (dag_id, run_id, task_id, map_index)
+    SELECT c.dag, c.run, c.task, c.map FROM unnest(dags, runs, tasks, maps) WITH ORDINALITY AS c (dag, run, task, map, n)
+    WHERE NOT EXISTS (
+      SELECT FROM asyncstore_task_instance t
+      WHERE t.dag_id = c.dag AND t.run_id = c.run AND t.task_id = c.task AND t.map_index = c.map
+    )
+    ORDER BY c.n ON CONFLICT DO NOTHING;
+    IF attempt = 2 THEN
+      RAISE foreign_key_violation USING MESSAGE = 'a task instance was dropped meanwhile';
+    END IF;
+  END LOOP;
   RETURN QUERY
   INSERT INTO asyncstore_task_state AS s
     (task_instance_id, key, value, version, updated_at, updated_by, operation, expires_at)
-  SELECT t.id, c.key, c.text, nextval('asyncstore_version'), asyncstore_now(at), c.writer, c.operation, c.expiry
-  FROM unnest(dags, runs, tasks, maps, keys, texts, writers, operations, expiries)
-    AS c (dag, run, task, map, key, text, writer, operation, expiry)
-  JOIN asyncstore_task_instance t
-    ON t.dag_id = c.dag AND t.run_id = c.run AND t.task_id = c.task AND t.map_index = c.map
+  SELECT ids[c.instance], c.key, c.text, nextval('asyncstore_version'), asyncstore_now(at), c.writer, c.operation, c.expiry
+  FROM unnest(instances, keys, texts, writers, operations, expiries)
+    AS c (instance, key, text, writer, operation, expiry)
   ON CONFLICT (task_instance_id, key) DO UPDATE SET
     value = excluded.value, version = nextval('asyncstore_version'), updated_at = asyncstore_now(at),
     updated_by = excluded.updated_by, operation = excluded.operation, expires_at = excluded.expires_at
   RETURNING s.key, s.version, s.updated_at;
-  PERFORM asyncstore_tell(NULL, dags, runs, tasks, keys);
+  IF NOT pg_try_advisory_xact_lock(1634956147, 1) THEN
+    PERFORM asyncstore_tell(
+      NULL, ARRAY(SELECT dags[i] FROM unnest(instances) i), ARRAY(SELECT runs[i] FROM unnest(instances) i),
+      ARRAY(SELECT tasks[i] FROM unnest(instances) i), keys
+    );
+  END IF;
 END $$;
 
 -- The id of a task instance; makes it where it is missing.
