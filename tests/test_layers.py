@@ -53,9 +53,9 @@ def imports(file: Path) -> Iterator[tuple[str, str | None]]:
 
 
 def test_the_finder_of_imports_finds_them() -> None:
-    found = set(imports(ROOT / "asyncstore" / "backends" / "metastore" / "sqlite" / "operations.py"))
+    found = set(imports(ROOT / "asyncstore" / "backends" / "metastore" / "procedures" / "commit.py"))
     assert {
-        ("json", None),
+        ("asyncstore.clock", "to_microseconds"),
         ("asyncstore.changes", "Clear"),
         ("asyncstore.registration.deciding", "inactive"),
         ("asyncstore.backends.metastore", "statements"),

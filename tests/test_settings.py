@@ -74,6 +74,9 @@ def test_without_any_source_the_defaults_of_the_documentation_hold() -> None:
     assert {name: get(settings, option) for name, option in OPTIONS.items() if name != "database.url"} == {
         "database.lock_timeout": 5.0,
         "database.durability": "full",
+        "database.operation_timeout": 30.0,
+        "database.pool_size": 10,
+        "database.pooler": "none",
         "state_store.backend": None,
         "state_store.default_retention_days": 30.0,
         "state_store.clear_on_success": False,
@@ -136,6 +139,9 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "database.url": st.text(st.characters(exclude_categories=["C"])).map(lambda text: f"sqlite://{text}"),
     "database.lock_timeout": st.floats(0.001, 2_147_483) | st.integers(1, 9),
     "database.durability": st.sampled_from(["full", "normal"]),
+    "database.operation_timeout": st.floats(0.1, 2_147_483) | st.integers(1, 9),
+    "database.pool_size": st.integers(1, 1000),
+    "database.pooler": st.sampled_from(["none", "transaction"]),
     "state_store.backend": st.from_regex(r"[a-z_]+(\.[a-zé_]+)*", fullmatch=True),
     "state_store.default_retention_days": st.floats(0, 100_000) | st.integers(0, 100_000),
     "state_store.clear_on_success": st.booleans(),
@@ -678,5 +684,5 @@ def test_every_option_is_described_with_its_unit(name: str) -> None:
     option = OPTIONS[name]
     assert option.description.endswith(".")
     if option.kind in ("number", "integer"):
-        assert option.description.split()[0] in ("Seconds", "Days", "Rows", "Bytes")
+        assert option.description.split()[0] in ("Seconds", "Days", "Rows", "Bytes", "Connections")
         assert "number" in option.allowed
