@@ -28,6 +28,30 @@ MAX_NESTING = 200
 
 _dump: Callable[[object], str] = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
+
+def _container_dump() -> Callable[[object], str]:
+    # `JSONEncoder.encode` makes its inner encoder anew for every value, which costs more than most values do. To keep
+    # one is possible where Python has it in C; elsewhere, or should it change, the public way does.
+    make = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:
+        return _dump
+    try:
+        inner = make(None, _refuse, json.encoder.encode_basestring, None, ":", ",", False, False, False)
+        sample: object = {"a": [1, 0.5, None, True, '"\u00e9', {}], "b": {}}
+        if "".join(inner(sample, 0)) != _dump(sample):
+            return _dump
+    except Exception:
+        return _dump
+    return lambda value: "".join(inner(value, 0))
+
+
+def _refuse(value: object) -> object:
+    raise TypeError(f"{type(value).__name__} is no JSON")
+
+
+_dump_nested = _container_dump()
+_parse: Callable[[str], tuple[object, int]] = json.JSONDecoder().raw_decode
+
 #: What to store instead of what JSON cannot hold, by its type or the nearest one above it.
 _INSTEAD: dict[type, str] = {
     date: "value.isoformat()",  # of a datetime too
@@ -104,7 +128,7 @@ def _dump_container(value: object) -> str:
     # The walk comes first: the encoder would turn keys that are no strings into strings without a word.
     _walk(value, "value", 0)
     try:
-        return _dump(value)
+        return _dump_nested(value)
     except ValueError as error:
         raise ValueError(f"the value cannot be written as JSON: {error}; store numbers so long as strings") from None
 
@@ -159,6 +183,13 @@ def decode(text: str) -> JsonValue:
     :param text: what `encode` gave.
     :raises StoreCorruptError: it is no JSON: something else wrote it.
     """
+    try:
+        # What `encode` wrote has nothing around it; what has, or is no JSON, is left to the whole parser.
+        value, end = _parse(text)
+        if end == len(text):
+            return cast("JsonValue", value)
+    except (ValueError, RecursionError):
+        pass
     try:
         return cast("JsonValue", json.loads(text))
     except (ValueError, RecursionError) as error:

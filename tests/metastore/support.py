@@ -38,6 +38,22 @@ def brief(statement: str) -> str:
     return f"{verb} {table}" if verb in {"INSERT", "UPDATE", "DELETE"} else verb
 
 
+class _Cursor(sqlite3.Cursor):
+    """A cursor that tells its connection of each statement."""
+
+    connection: Connection
+
+    def execute(self, sql: str, parameters: Any = ()) -> Self:
+        raw = self.connection
+        raw.running = None
+        if raw.before is not None:
+            raw.before(sql)
+        cursor = super().execute(sql, parameters)
+        if raw.after is not None:
+            raw.after(sql)
+        return cursor
+
+
 class Connection(sqlite3.Connection):
     """A connection that tells of each statement, and lets a test step in."""
 
@@ -47,14 +63,11 @@ class Connection(sqlite3.Connection):
     running: str | None = None
     closed = False
 
+    def cursor(self, factory: Any = None) -> sqlite3.Cursor:  # type: ignore[override]
+        return super().cursor(_Cursor)
+
     def execute(self, sql: str, parameters: Any = ()) -> sqlite3.Cursor:
-        self.running = None
-        if self.before is not None:
-            self.before(sql)
-        cursor = super().execute(sql, parameters)
-        if self.after is not None:
-            self.after(sql)
-        return cursor
+        return self.cursor().execute(sql, parameters)
 
     def close(self) -> None:
         super().close()

@@ -9,16 +9,17 @@ import sqlite3
 from collections.abc import Generator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from sqlalchemy import Connection as EngineConnection
 from sqlalchemy import create_engine
 
 import asyncstore
 from asyncstore import Asset, MetastoreBackend, SchemaError, StoreBusyError, connect
 from asyncstore.backends.metastore import migrate, schema
+from asyncstore.backends.metastore.sqlite import migrate as sqlite_migrate
 
 from .support import TASK, Child, Connection, Connections, locked
 
@@ -34,12 +35,12 @@ def described(path: Path) -> Schema:
 
 
 @contextmanager
-def migrating(path: Path) -> Generator[tuple[Any, Any]]:
+def migrating(path: Path) -> Generator[EngineConnection]:
     with (
         closing(sqlite3.connect(path, isolation_level=None)) as raw,
-        migrate.migrating(raw, migrate.Patience(str(path), 1)) as both,
+        sqlite_migrate.migrating(raw, sqlite_migrate.Patience(str(path), 1)) as connection,
     ):
-        yield both
+        yield connection
 
 
 def test_head_is_the_newest_migration() -> None:
@@ -65,11 +66,17 @@ def test_each_migration_follows_the_one_before() -> None:
 def test_the_migrations_make_what_the_schema_says(url: str, path: Path) -> None:
     with connect(url):
         pass
+    elsewhere = {"ix_asyncstore_task_state_expires_hour"}  # on PostgreSQL only, which autogenerate does not see
     engine = create_engine(f"sqlite:///{path}")
     with engine.connect() as connection:
         context = MigrationContext.configure(
             connection,
-            opts={"compare_type": True, "compare_server_default": True, "version_table": schema.VERSION_TABLE},
+            opts={
+                "compare_type": True,
+                "compare_server_default": True,
+                "version_table": schema.VERSION_TABLE,
+                "include_object": lambda _, name, *rest: name not in elsewhere,
+            },
         )
         assert compare_metadata(context, schema.metadata) == []
     engine.dispose()
@@ -99,8 +106,8 @@ def test_down_and_up_again(url: str, path: Path) -> None:
     with connect(url) as store:
         store.task_state(TASK).set("key", 1)
     made = described(path)
-    with migrating(path) as (command, config):
-        command.downgrade(config, "base")
+    with migrating(path) as connection:
+        migrate.move(connection, "base", down=True)
     left = [name for _, name, _, _ in described(path) if name.startswith(schema.PREFIX) and "index" not in name]
     assert left == [schema.VERSION_TABLE]
     with pytest.raises(SchemaError, match="run `asyncstore db upgrade`"):

@@ -390,7 +390,7 @@ def test_two_loops_watch_one_backend(url: str) -> None:
 
 def test_a_watch_that_a_dead_loop_left_is_forgotten(url: str) -> None:
     backend = MetastoreBackend(url)
-    hub = backend._hub  # pyright: ignore[reportPrivateUsage]
+    hub = backend._database.hub  # pyright: ignore[reportPrivateUsage]
     loop = asyncio.new_event_loop()
     texts = backend.awatch(TASK, "key")
     assert loop.run_until_complete(anext(texts)) is None

@@ -95,8 +95,22 @@ def next_revisions() -> Executable:
     return update(revision).values(value=revision.c.value + bindparam("count")).returning(revision.c.value)
 
 
+def last_revision() -> Executable:
+    """Read the last revision that was taken."""
+    return select(revision.c.value)
+
+
 def write_value(by: Owner) -> Executable:
     """Write one key of a scope that exists and is active; touches no row otherwise."""
+    return _write_value(by)
+
+
+def write_value_unless_taken(by: Owner) -> Executable:
+    """Do what `write_value` does, where no revision was taken behind `last`; touches no row otherwise."""
+    return _write_value(by, select(revision.c.value).scalar_subquery() == bindparam("last"))
+
+
+def _write_value(by: Owner, *conditions: ColumnElement[bool]) -> Executable:
     columns = [by.foreign, by.state.c.key, by.state.c.value, by.state.c.version]
     columns += [by.state.c.updated_at, by.state.c.updated_by]
     values: list[Any] = [by.owner.c.id, bindparam("key", type_=Text), bindparam("value", type_=Text)]
@@ -107,7 +121,7 @@ def write_value(by: Owner) -> Executable:
         values.append(bindparam("expires_at", type_=BigInteger))
     else:
         active = and_(by.where, asset.c.deactivated_at.is_(None))
-    return dialect.upsert(by.state, columns, select(*values).where(active), keys=2)
+    return dialect.upsert(by.state, columns, select(*values).where(active, *conditions), keys=2)
 
 
 def add_task_instance() -> Executable:

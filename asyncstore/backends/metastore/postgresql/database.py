@@ -19,7 +19,7 @@ from ....clock import Clock, SystemClock
 from ....errors import StoreClosedError
 from ....records import ExpiredRow, StoredEntry
 from ....registration.deciding import never_expires
-from ....scopes import AssetScope, Scope
+from ....scopes import AssetScope, Scope, TaskScope
 from ....settings import DatabaseSettings
 from ...watching import WatchHub
 from ..batching import PerLoop
@@ -35,6 +35,7 @@ from .procedure import committing, is_repeatable, read, spell, write
 from .reading import Get, ReadLane
 from .sync import SyncCalls
 from .target import Target
+from .turns import Reading
 from .write_lane import WriteLane
 from .writing import Write
 
@@ -66,6 +67,16 @@ class _Here:
         self.writes = WriteLane(self.pool, now)
         self.listener: Listener | None = None
         self.listening: asyncio.Task[None] | None = None
+
+    def get(self, scope: Scope, key: str, *, entry: bool) -> asyncio.Future[Any]:
+        """Read one key, behind the writes of it."""
+        if self.writes.comes_before(scope, key):
+            read = partial(self._read, scope, key, entry, monotonic())
+            return self.writes.read(Reading(scope, key, read, plain=not entry))
+        return self._read(scope, key, entry, monotonic())
+
+    def _read(self, scope: Scope, key: str, entry: bool, since: float) -> asyncio.Future[Any]:
+        return self.reads.batcher.submit(Get(scope, key, entry, since))
 
     async def close(self) -> None:
         """Close every connection; what is on its way is answered first, if that is soon."""
@@ -176,15 +187,13 @@ class PostgresqlDatabase(Database):
         """Read the text of one key."""
         if isinstance(scope, AssetScope) and scope.asset_id is None:
             return self.read(state.get, scope, key, self.now)
-        found = self._here.get().reads.batcher.submit(Get(scope, key, False, monotonic()))
-        return cast("Awaitable[str | None]", found)
+        return cast("Awaitable[str | None]", self._here.get().get(scope, key, entry=False))
 
     def get_entry(self, scope: Scope, key: str) -> Awaitable[StoredEntry | None]:
         """Read one key with its version and times."""
         if isinstance(scope, AssetScope) and scope.asset_id is None:
             return self.read(state.get_entry, scope, key, self.now)
-        found = self._here.get().reads.batcher.submit(Get(scope, key, True, monotonic()))
-        return cast("Awaitable[StoredEntry | None]", found)
+        return cast("Awaitable[StoredEntry | None]", self._here.get().get(scope, key, entry=True))
 
     def commit(self, commit: Commit) -> Awaitable[CommitResult]:
         """Make a commit."""
@@ -224,7 +233,15 @@ class PostgresqlDatabase(Database):
         async def work(link: Link) -> T:
             return await read(link, procedure(*args, **kwargs))
 
-        return await self._here.get().pool.run(work, repeatable=True)
+        here = self._here.get()
+        scope = args[0] if args else None
+        if isinstance(scope, TaskScope | AssetScope) and here.writes.comes_before(scope, None):
+            since = monotonic()
+            found: T = await here.writes.read(
+                Reading(scope, None, lambda: here.pool.run(work, repeatable=True, since=since))
+            )
+            return found
+        return await here.pool.run(work, repeatable=True)
 
     async def write(self, procedure: Callable[P, Procedure[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a procedure in a transaction."""

@@ -20,7 +20,7 @@ from ....errors import (
     StoreUnavailableError,
 )
 
-__all__ = ["Fate", "NotConnected", "explain", "fate", "is_driver_error"]
+__all__ = ["Fate", "NotConnected", "explain", "fate", "is_driver_error", "is_spoilt"]
 
 
 class NotConnected(Exception):
@@ -48,6 +48,8 @@ class Fate(Enum):
     NOT_RUN = auto()
     #: It did not run, since a row or table is locked.
     LOCKED = auto()
+    #: It did not run, since it took longer than a statement may, or an administrator ended it.
+    CANCELLED = auto()
     #: It did not run because of another operation in its batch, or of one that was made at the same moment.
     COLLIDED = auto()
     #: The connection was lost: nobody knows.
@@ -61,7 +63,6 @@ _NOT_RUN = {
     "57P01",  # admin_shutdown: whoever gets this was told so before the commit
     "57P02",  # crash_shutdown
     "57P03",  # cannot_connect_now
-    "57014",  # query_canceled: a statement timeout, or an administrator
     "53300",  # too_many_connections
     "25006",  # read_only_sql_transaction: a standby, or a primary that was demoted
     "0A000",  # a cached plan of before a change to the schema
@@ -90,6 +91,8 @@ def fate(error: BaseException) -> Fate:
         state = error.sqlstate or ""
         if state == "55P03":
             return Fate.LOCKED
+        if state == "57014":
+            return Fate.CANCELLED
         if state in _COLLIDED:
             return Fate.COLLIDED
         # The driver's word for a connection that ended in the middle.
@@ -104,10 +107,16 @@ def fate(error: BaseException) -> Fate:
     )
 
 
+def is_spoilt(error: BaseException) -> bool:
+    """Tell whether the connection is of no use any more: another one may be to a writable server, or know our plans."""
+    return isinstance(error, asyncpg.PostgresError) and error.sqlstate in {"25006", "0A000", "26000"}
+
+
 def _is_wrong(error: BaseException) -> bool:
     if isinstance(error, asyncpg.PostgresError):
         return (error.sqlstate or "")[:2] in {"28", "3D", "42"}
-    return isinstance(error, asyncpg.ClientConfigurationError | ssl.SSLError | ValueError)
+    # Other errors of TLS come with every connection that ends in the middle.
+    return isinstance(error, asyncpg.ClientConfigurationError | ssl.SSLCertVerificationError | ValueError)
 
 
 _MEANING: dict[str, tuple[type[StoreError], str]] = {

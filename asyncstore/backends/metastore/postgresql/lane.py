@@ -8,10 +8,9 @@ from collections.abc import Coroutine, Sequence
 from time import monotonic
 from typing import Any, Generic, TypeVar
 
-from ....errors import StoreError
 from ..batching import Batcher, Job
 from . import eager
-from .errors import Fate, explain, fate, is_driver_error
+from .errors import Fate, explain, fate, is_driver_error, is_spoilt
 from .link import Link, Row
 from .pool import Pool
 
@@ -25,6 +24,8 @@ Statement = tuple[str, Sequence[Any]]
 
 #: Seconds that a batch waits for a lock. Then its jobs go one by one, and those that wait still go aside.
 LOCK_SLICE = 0.05
+#: Seconds in which nothing can be tried any more.
+_MOMENT = 0.05
 
 
 class Lane(ABC, Generic[Q, A]):
@@ -60,6 +61,10 @@ class Lane(ABC, Generic[Q, A]):
         """Answer the jobs of a batch from the rows of its statement; gives those that must go another way."""
 
     @abstractmethod
+    def until(self, job: Job[Q, A]) -> float:
+        """Give until when a job may be answered, by `time.monotonic()`."""
+
+    @abstractmethod
     async def failed(self, batch: list[Job[Q, A]], error: Exception, link: Link | None) -> list[list[Job[Q, A]]]:
         """Deal with a batch whose statement ended in an error of the driver's; gives the batches to be sent again."""
 
@@ -76,7 +81,7 @@ class Lane(ABC, Generic[Q, A]):
             call = None if statement is None else link.ready(*statement)
             if call is not None and statement is not None:
                 self._on_its_way = batch, statement, link
-                self._watch(link, self._loop.time() + self.pool.operation_timeout)
+                self._watch(link, self.until(batch[0]))
                 eager.start(call, self._done)
                 return
         self.spawn(self._patiently(batch))
@@ -97,10 +102,16 @@ class Lane(ABC, Generic[Q, A]):
     def _returned(self, size: int) -> None:
         self.batcher.returned(size)
 
-    def _watch(self, link: Link, until: float) -> None:
+    def _watch(self, link: Link, deadline: float) -> None:
+        # A connection may be dead without a word: half of the time is for another one.
+        left = deadline - monotonic()
+        patience = min(max(left / 2, self.pool.operation_timeout / 4), left)
+        until = self._loop.time() + max(patience, 0.01)
         # One timer for many batches: a timer for each would cost more than the rest of this.
         self._watched = link, until
-        if self._timer is None:
+        if self._timer is None or until < self._timer.when():
+            if self._timer is not None:
+                self._timer.cancel()
             self._timer = self._loop.call_at(until, self._look)
 
     def _look(self) -> None:
@@ -117,7 +128,7 @@ class Lane(ABC, Generic[Q, A]):
         try:
             link.settle()
             return self.answer(batch, statement, rows)
-        except StoreError as error:
+        except Exception as error:  # whatever it is, nobody may wait for ever
             for job in batch:
                 job.fail(error)
             return []
@@ -157,7 +168,7 @@ class Lane(ABC, Generic[Q, A]):
             self._returned(len(batch))
 
     async def _once(self, part: list[Job[Q, A]]) -> list[list[Job[Q, A]]]:
-        deadline = monotonic() + self.pool.operation_timeout
+        deadline = min(self.until(job) for job in part)
         link: Link | None = None
         sent = False
         try:
@@ -165,16 +176,25 @@ class Lane(ABC, Generic[Q, A]):
             statement = self.whole(part)
             assert statement is not None  # noqa: S101 - `parts` saw to it
             sent = True
-            self._watch(link, self._loop.time() + max(deadline - monotonic(), 0.01))
-            rows = await link.run(statement[0], *statement[1])
-            self._watched = None
+            self._watch(link, deadline)
+            try:
+                rows = await link.run(statement[0], *statement[1])
+            finally:
+                self._watched = None
         except Exception as error:
             if not sent:
-                for job in part:
+                late, rest = self.late(part)
+                for job in late:
                     job.fail(error)
-                return []
+                return [rest] if rest else []
             return await self._failed(part, error, link)
         return [[job] for job in self._answer(part, link, statement, rows)]
+
+    def late(self, jobs: list[Job[Q, A]]) -> tuple[list[Job[Q, A]], list[Job[Q, A]]]:
+        """Split jobs into those whose time is over and the others; where it is over for none, it is for all."""
+        now = monotonic() + _MOMENT
+        late = [job for job in jobs if self.until(job) <= now]
+        return (late, [job for job in jobs if self.until(job) > now]) if late else (jobs, [])
 
     async def _connected(self, deadline: float) -> Link:
         link = self._link
@@ -189,7 +209,9 @@ class Lane(ABC, Generic[Q, A]):
             for job in batch:
                 job.fail(error)
             return []
-        if len(batch) > 1 and fate(error) in {Fate.REFUSED, Fate.COLLIDED, Fate.LOCKED}:
+        if link is not None and is_spoilt(error):
+            link.kill()
+        if len(batch) > 1 and fate(error) in {Fate.REFUSED, Fate.COLLIDED, Fate.LOCKED, Fate.CANCELLED}:
             return [[job] for job in batch]  # it is the fault of few
         return await self.failed(batch, error, link)
 

@@ -10,8 +10,8 @@ from typing import TypeVar
 
 import asyncpg
 
-from ....errors import OutcomeUnknownError, StoreBusyError, StoreClosedError
-from .errors import Fate, NotConnected, explain, fate, is_driver_error
+from ....errors import OutcomeUnknownError, StoreBusyError, StoreClosedError, StoreError
+from .errors import Fate, NotConnected, explain, fate, is_driver_error, is_spoilt
 from .link import Link
 from .target import Target
 
@@ -39,7 +39,8 @@ class Pool:
     def __init__(self, target: Target, *, size: int, lock_timeout: float, operation_timeout: float) -> None:
         self.target = target
         self.operation_timeout = operation_timeout
-        self._lock_timeout = lock_timeout
+        self.size = size
+        self.lock_timeout = lock_timeout
         self._idle: list[Link] = []
         self._all: set[Link] = set()
         self._free = asyncio.Semaphore(size)
@@ -55,7 +56,7 @@ class Pool:
         try:
             link = await Link.open(
                 self.target,
-                lock_timeout=self._lock_timeout if lock_timeout is None else lock_timeout,
+                lock_timeout=self.lock_timeout if lock_timeout is None else lock_timeout,
                 timeout=max(deadline - monotonic(), 0.01),
             )
         except Exception as error:
@@ -77,16 +78,19 @@ class Pool:
         self._all.discard(link)
         link.kill()
 
-    async def run(self, operation: Callable[[Link], Awaitable[T]], *, repeatable: bool) -> T:
+    async def run(
+        self, operation: Callable[[Link], Awaitable[T]], *, repeatable: bool, since: float | None = None
+    ) -> T:
         """Run an operation on a connection, again and again while it surely did not run, until the time is over.
 
         :param operation: what to do; it may raise errors of the driver's.
         :param repeatable: it may be done again even where nobody knows whether it was done.
+        :param since: when it was asked for, by `time.monotonic()`; None for now.
         :raises DatabaseError: it could not be done in time, or never can be.
         """
-        deadline = monotonic() + self.operation_timeout
+        deadline = (monotonic() if since is None else since) + self.operation_timeout
         try:
-            async with asyncio.timeout(self.operation_timeout):
+            async with asyncio.timeout(max(deadline - monotonic(), 0.0)):
                 await self._free.acquire()
         except TimeoutError:
             raise StoreBusyError(
@@ -123,8 +127,8 @@ class Pool:
             result = await operation(link)
             whole = True
             return result
-        except asyncpg.PostgresError:
-            whole = not link.raw.is_in_transaction()
+        except (asyncpg.PostgresError, StoreError) as error:
+            whole = not is_spoilt(error) and not link.closed and not link.raw.is_in_transaction()
             raise
         finally:
             alarm.cancel()
@@ -148,7 +152,7 @@ class Pool:
                 if not is_driver_error(error):
                     raise
                 found = fate(error)
-                again = found in {Fate.NOT_RUN, Fate.COLLIDED} or (found is Fate.LOST and repeatable)
+                again = found in {Fate.NOT_RUN, Fate.COLLIDED, Fate.CANCELLED} or (found is Fate.LOST and repeatable)
                 if not again and found is Fate.LOST:
                     raise OutcomeUnknownError(
                         f"{self.target.place}: the connection was lost before the answer came ({error}); the write "

@@ -110,12 +110,16 @@ class ReadLane(Lane[Get, Found]):
                 job.fail(not_found(scope) if row is None or row[1] == 1 else inactive(scope))
         return []
 
+    def until(self, job: GetJob) -> float:
+        """Give until when a read may be answered."""
+        return job.asked.since + self.pool.operation_timeout
+
     async def failed(self, batch: list[GetJob], error: Exception, link: Link | None) -> list[list[GetJob]]:
         """Read again what was lost, while there is time; a read can always be repeated."""
         again: list[GetJob] = []
         pause = 0.05
         for job in batch:
-            late = monotonic() + pause >= job.asked.since + self.pool.operation_timeout
+            late = monotonic() + pause >= self.until(job)
             if late or fate(error) is Fate.REFUSED:
                 self.give_up([job], error)
             else:

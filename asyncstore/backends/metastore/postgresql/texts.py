@@ -57,26 +57,25 @@ WHERE t.dag_id = $2 AND t.run_id = $3 AND t.task_id = $4 AND t.map_index = $5
   AND (s.expires_at IS NULL OR s.expires_at > asyncstore_now($1))
 """
 
-# Gives no row where the asset is unknown or inactive, or the task instance has no row yet.
+# Of a key that has a row already; gives none where it has not, or the asset is unknown or inactive. A row that is new
+# takes more: its version must be drawn once nobody else can write the key.
 PUT_ASSET = """
-INSERT INTO asyncstore_asset_state AS s (asset_id, key, value, version, updated_at, updated_by, operation)
-SELECT a.id, $3::text, $4::text, nextval('asyncstore_version'), asyncstore_now($1), $5::text, $6::bigint
-FROM asyncstore_asset a WHERE a.id = $2 AND a.deactivated_at IS NULL
-ON CONFLICT (asset_id, key) DO UPDATE SET
-  value = excluded.value, version = nextval('asyncstore_version'), updated_at = asyncstore_now($1),
-  updated_by = excluded.updated_by, operation = excluded.operation
+UPDATE asyncstore_asset_state AS s SET
+  value = $4::text, version = nextval('asyncstore_version'), updated_at = asyncstore_now($1),
+  updated_by = $5::text, operation = $6::bigint
+FROM asyncstore_asset a
+WHERE a.id = $2 AND a.deactivated_at IS NULL AND s.asset_id = a.id AND s.key = $3::text
 RETURNING s.version, s.updated_at, CASE WHEN NOT pg_try_advisory_xact_lock(1634956147, 1) THEN
   pg_notify('asyncstore', asyncstore_token($2, NULL, NULL, NULL, $3)) END
 """
 
 PUT_TASK = """
-INSERT INTO asyncstore_task_state AS s
-  (task_instance_id, key, value, version, updated_at, updated_by, operation, expires_at)
-SELECT t.id, $6::text, $7::text, nextval('asyncstore_version'), asyncstore_now($1), $8::text, $9::bigint, $10::bigint
-FROM asyncstore_task_instance t WHERE t.dag_id = $2 AND t.run_id = $3 AND t.task_id = $4 AND t.map_index = $5
-ON CONFLICT (task_instance_id, key) DO UPDATE SET
-  value = excluded.value, version = nextval('asyncstore_version'), updated_at = asyncstore_now($1),
-  updated_by = excluded.updated_by, operation = excluded.operation, expires_at = excluded.expires_at
+UPDATE asyncstore_task_state AS s SET
+  value = $7::text, version = nextval('asyncstore_version'), updated_at = asyncstore_now($1),
+  updated_by = $8::text, operation = $9::bigint, expires_at = $10::bigint
+FROM asyncstore_task_instance t
+WHERE t.dag_id = $2 AND t.run_id = $3 AND t.task_id = $4 AND t.map_index = $5
+  AND s.task_instance_id = t.id AND s.key = $6::text
 RETURNING s.version, s.updated_at, CASE WHEN NOT pg_try_advisory_xact_lock(1634956147, 1) THEN
   pg_notify('asyncstore', asyncstore_token(NULL, $2, $3, $4, $6)) END
 """

@@ -120,6 +120,8 @@ def outcome_behind(writer: Turn) -> tuple[bool, str | None]:
     if not isinstance(writer.asked, Write) or not future.done() or future.cancelled() or future.exception() is not None:
         return False, None
     change = writer.asked.commit.changes[0]
-    if not isinstance(change, Put) or (change.expires_at is not None and change.expires_at <= future.result().committed_at):
+    if not isinstance(change, Put) or (
+        change.expires_at is not None and change.expires_at <= future.result().committed_at
+    ):
         return True, None
     return True, change.value

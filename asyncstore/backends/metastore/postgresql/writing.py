@@ -68,8 +68,9 @@ def _place(scope: Scope) -> tuple[Any, ...]:
 def _order(job: WriteJob) -> tuple[Any, ...]:
     """Give the order in which every process locks: watchers, task state, asset state."""
     commit = job.asked.commit
-    first = min((_change_order(change) for change in commit.changes), default=(2,))
-    return (0 if commit.lease is None else commit.lease.watcher_id, *first)
+    if commit.lease is not None:  # those of one watcher as they were asked for, as their events are told in that order
+        return (commit.lease.watcher_id,)
+    return (0, *min((_change_order(change) for change in commit.changes), default=(2,)))
 
 
 def _change_order(change: Change) -> tuple[Any, ...]:

@@ -15,30 +15,59 @@ from .state import Parameters, get_entry, locate, require_asset
 __all__ = ["Revisions", "commit", "most_revisions"]
 
 
-class Revisions:
-    """Hand out revisions, which are taken from the counter in one statement when the first is needed.
+#: Revisions taken beyond what is needed, where nobody else takes any: a counter that does not move costs no page.
+_BLOCK = 1000
 
-    :param count: how many are needed at most.
+
+class Revisions:
+    """Hand out revisions, for one transaction after the other.
+
+    Revisions grow in the order of commits, whoever makes them. So those that were taken ahead may be handed out only
+    while nobody took any behind them, which is checked under the write lock.
     """
 
-    __slots__ = ("_count", "_next")
+    __slots__ = ("_alone", "_count", "_end", "_next", "reserved")
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int = 0) -> None:
+        self.begin(count)
+        self.forget()
+
+    def begin(self, count: int) -> None:
+        """Begin a transaction.
+
+        :param count: how many it needs at most.
+        """
         self._count = count
-        self._next = 0
+        #: Whether those of the transaction are at hand.
+        self.reserved = False
+
+    def forget(self) -> None:
+        """Forget those that were taken ahead: a transaction was undone."""
+        self._next, self._end = 1, 0
+        self._alone = False
 
     @property
-    def taken(self) -> bool:
-        """Tell whether the counter was moved."""
-        return self._next > 0
+    def last(self) -> int | None:
+        """Return the last one taken ahead, None where there is none left."""
+        return self._end if self._next <= self._end else None
 
     def reserve(self) -> Procedure[None]:
-        """Move the counter."""
-        rows, _ = yield ask(statements.next_revisions, count=self._count)
-        self._next = int(rows[0][0]) - self._count + 1
+        """Have as many as are needed at hand."""
+        if self._next + self._count - 1 <= self._end:
+            rows, _ = yield ask(statements.last_revision)
+            if rows[0][0] == self._end:
+                self.reserved = True
+                return
+        # Whoever finds the counter where it was left is alone, and takes more at the next time.
+        count = self._count + (_BLOCK if self._alone else 0)
+        rows, _ = yield ask(statements.next_revisions, count=count)
+        before, self._end = self._end, int(rows[0][0])
+        self._next = self._end - count + 1
+        self._alone = self._next == before + 1
+        self.reserved = True
 
     def next(self) -> int:
-        """Give the next one, once they are reserved."""
+        """Give the next one."""
         found = self._next
         self._next = found + 1
         return found
@@ -54,7 +83,7 @@ def commit(changes: Commit, now: int, revisions: Revisions | None = None) -> Pro
 
     :param changes: the commit.
     :param now: the time in microseconds, read under the write lock, so that later versions have later times.
-    :param revisions: of the transaction; None for a commit that is alone in it.
+    :param revisions: of the transaction; None for those of a transaction of the caller's.
     """
     lease = changes.lease
     if lease is not None:
@@ -76,7 +105,7 @@ def commit(changes: Commit, now: int, revisions: Revisions | None = None) -> Pro
 
 
 def _revision(revisions: Revisions) -> Procedure[int]:
-    if not revisions.taken:
+    if not revisions.reserved:
         yield from revisions.reserve()
     return revisions.next()
 

@@ -23,7 +23,7 @@ from ..procedures.commit import Revisions
 from ..procedures.commit import commit as commit_procedure
 from ..steps import Answer, Procedure
 
-__all__ = ["apply", "read_value", "roll_back", "run", "spoils"]
+__all__ = ["apply", "plain_put", "read_value", "roll_back", "run", "spoils", "write_alone", "write_put"]
 
 _NAME = re.compile(r":(\w+)")
 
@@ -66,7 +66,15 @@ def _positional(build: Callable[[Owner], Executable], owner: Owner, *names: str)
 class _Texts:
     """Hold the texts of the everyday statements."""
 
-    __slots__ = ("add_instance", "read_asset", "read_task", "write_asset", "write_task")
+    __slots__ = (
+        "add_instance",
+        "read_asset",
+        "read_task",
+        "write_asset",
+        "write_asset_alone",
+        "write_task",
+        "write_task_alone",
+    )
 
     def __init__(self) -> None:
         task = ("dag_id", "run_id", "task_id", "map_index")
@@ -76,6 +84,9 @@ class _Texts:
         self.read_asset = _positional(statements.read_value, asset, "key", "asset_id")
         self.write_task = _positional(statements.write_value, TASK, *row, "expires_at", *task)
         self.write_asset = _positional(statements.write_value, asset, *row, "asset_id")
+        alone = statements.write_value_unless_taken
+        self.write_task_alone = _positional(alone, TASK, *row, "expires_at", *task, "last")
+        self.write_asset_alone = _positional(alone, asset, *row, "asset_id", "last")
         self.add_instance = _positional(lambda _: statements.add_task_instance(), TASK, *task)
 
 
@@ -102,8 +113,8 @@ def read_value(cursor: sqlite3.Cursor, scope: Scope, key: str, now: int) -> str 
     return text
 
 
-def _plain_put(commit: Commit) -> Put | None:
-    # The one put of a commit that nothing but its scope can refuse.
+def plain_put(commit: Commit) -> Put | None:
+    """Give the one put of a commit that nothing but its scope can refuse, None for another commit."""
     changes = commit.changes
     if len(changes) != 1 or commit.lease is not None:
         return None
@@ -112,6 +123,43 @@ def _plain_put(commit: Commit) -> Put | None:
         return None
     scope = put.scope
     return put if isinstance(scope, TaskScope) or scope.asset_id is not None else None
+
+
+def write_put(cursor: sqlite3.Cursor, put: Put, version: int, now: int, updated_by: str | None) -> None:
+    """Write the one key of a plain put."""
+    scope = put.scope
+    row = _row(put, version, now, updated_by)
+    if isinstance(scope, AssetScope):
+        if cursor.execute(_texts().write_asset, row).rowcount != 1:
+            run(cursor, state.require_asset(scope))  # says what is wrong
+    elif cursor.execute(_texts().write_task, row).rowcount != 1:
+        cursor.execute(_texts().add_instance, row[-4:])
+        cursor.execute(_texts().write_task, row)
+
+
+def _row(put: Put, version: int, now: int, updated_by: str | None) -> tuple[Any, ...]:
+    scope, expires_at = put.scope, put.expires_at
+    if isinstance(scope, TaskScope):
+        expiry = None if expires_at is None else to_microseconds(expires_at)
+        place = (scope.dag_id, scope.run_id, scope.task_id, scope.map_index)
+        return (put.key, put.value, version, now, updated_by, expiry, *place)
+    if expires_at is not None:
+        raise never_expires()
+    return put.key, put.value, version, now, updated_by, scope.asset_id
+
+
+def write_alone(cursor: sqlite3.Cursor, commit: Commit, now: int, revisions: Revisions) -> int | None:
+    """Make a commit in one statement outside of a transaction, where that can be.
+
+    :return: the version; None where nothing was done.
+    """
+    last = revisions.last
+    if last is None or (put := plain_put(commit)) is None:
+        return None
+    version = revisions.next()  # gone, even if what follows is interrupted
+    row = (*_row(put, version, now, commit.updated_by), last)
+    text = _texts().write_task_alone if isinstance(put.scope, TaskScope) else _texts().write_asset_alone
+    return version if cursor.execute(text, row).rowcount == 1 else None
 
 
 def apply(cursor: sqlite3.Cursor, commit: Commit, now: int, at: datetime, revisions: Revisions) -> CommitResult:
@@ -123,33 +171,12 @@ def apply(cursor: sqlite3.Cursor, commit: Commit, now: int, at: datetime, revisi
     :param at: the same as a datetime.
     :param revisions: of the transaction.
     """
-    put = _plain_put(commit)
+    put = plain_put(commit)
     if put is None:
         result: CommitResult = run(cursor, commit_procedure(commit, now, revisions))
         return result
-    if not revisions.taken:
+    if not revisions.reserved:
         run(cursor, revisions.reserve())
     version = revisions.next()
-    scope = put.scope
-    row = (put.key, put.value, version, now, commit.updated_by)
-    if isinstance(scope, TaskScope):
-        _write_task(cursor, scope, row, put.expires_at)
-    else:
-        _write_asset(cursor, scope, row, put.expires_at)
+    write_put(cursor, put, version, now, commit.updated_by)
     return CommitResult(at, (version,))
-
-
-def _write_task(cursor: sqlite3.Cursor, scope: TaskScope, row: tuple[Any, ...], expires_at: datetime | None) -> None:
-    place = (scope.dag_id, scope.run_id, scope.task_id, scope.map_index)
-    whole = (*row, None if expires_at is None else to_microseconds(expires_at), *place)
-    text = _texts().write_task
-    if cursor.execute(text, whole).rowcount != 1:
-        cursor.execute(_texts().add_instance, place)
-        cursor.execute(text, whole)
-
-
-def _write_asset(cursor: sqlite3.Cursor, scope: AssetScope, row: tuple[Any, ...], expires_at: datetime | None) -> None:
-    if expires_at is not None:
-        raise never_expires()
-    if cursor.execute(_texts().write_asset, (*row, scope.asset_id)).rowcount != 1:
-        run(cursor, state.require_asset(scope))  # says what is wrong

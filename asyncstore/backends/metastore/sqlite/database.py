@@ -12,7 +12,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from ....blocking import drive, in_thread, inline
 from ....changes import Commit, CommitResult
-from ....clock import Clock, from_microseconds
+from ....clock import Clock
 from ....errors import StoreClosedError, StoreError
 from ....records import ExpiredRow
 from ....scopes import AssetScope, Scope, TaskScope
@@ -20,11 +20,10 @@ from ...watching import WatchHub
 from ..database import Database, Then
 from ..dialect import sqlite_parameters, sqlite_sql
 from ..migrate import check_target
-from ..procedures.commit import Revisions, most_revisions
 from ..procedures.commit import commit as commit_procedure
 from ..steps import Procedure, Step
 from . import cleanup, migrate
-from .applying import apply, read_value, run
+from .applying import read_value, run
 from .desk import Work
 from .errors import mapped
 from .opened import Opened
@@ -118,13 +117,7 @@ class SqliteDatabase(Database):
         if not inline():
             result: CommitResult = await opened.desks.get().write(commit)
             return result
-        return await self._write(self._apply, commit, then=partial(self.hub.committed, commit))
-
-    def _apply(self, raw: sqlite3.Connection, commit: Commit) -> CommitResult:
-        now = self._clock.microseconds()
-        revisions = Revisions(most_revisions(commit))
-        with closing(raw.cursor()) as cursor:
-            return apply(cursor, commit, now, from_microseconds(now), revisions)
+        return await opened.writer.run(opened.commit, commit)
 
     # Everything else is a procedure.
 

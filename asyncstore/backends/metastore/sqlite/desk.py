@@ -7,12 +7,11 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from ....changes import Commit, Put
+from ....changes import Commit, CommitResult, Put
 from ....clock import from_microseconds
 from ....scopes import Scope
 from ...watching import WatchHub
@@ -20,7 +19,7 @@ from ..batching import Job
 from ..procedures import state
 from ..procedures.commit import Revisions, most_revisions
 from ..steps import Now, Procedure
-from .applying import apply, read_value, run, spoils
+from .applying import apply, plain_put, read_value, run, spoils, write_put
 from .pending import Pending
 from .stream import Outcome, Stream
 
@@ -116,6 +115,8 @@ class _Writes(Stream[Write, Any]):
 
     def perform(self, raw: sqlite3.Connection, jobs: Sequence[Job[Write, Any]]) -> list[Outcome]:
         """Make the commits in turn."""
+        if len(jobs) == 1 and isinstance(jobs[0].asked[1], Commit):
+            return [self._opened.commit(raw, jobs[0].asked[1])]
         cursor = raw.cursor()
         begin = "BEGIN IMMEDIATE" if any(_changes(job) for job in jobs) else "BEGIN"
         try:
@@ -133,9 +134,7 @@ class _Writes(Stream[Write, Any]):
         self, raw: sqlite3.Connection, cursor: sqlite3.Cursor, jobs: Sequence[Job[Write, Any]]
     ) -> list[Outcome]:
         now = self._opened.clock.microseconds()  # under the lock, so that later versions have later times
-        if len(jobs) == 1:
-            return [_write(cursor, jobs[0].asked[1], now, from_microseconds(now))]
-        return _Batch(raw, cursor, now, jobs).apply()
+        return _Batch(raw, cursor, now, jobs, self._opened.revisions).apply()
 
     def innocent(self, job: Job[Write, Any]) -> bool:
         """Tell whether a job cannot be the cause of a failure, nor need suffer from it: it only reads."""
@@ -189,19 +188,16 @@ def _read_all(
     return outcomes
 
 
-def _write(
-    cursor: sqlite3.Cursor, asked: Commit | Work, now: int, at: datetime, revisions: Revisions | None = None
-) -> Outcome:
-    if isinstance(asked, Work):
-        return run(cursor, asked.procedure())
-    return apply(cursor, asked, now, at, revisions or Revisions(most_revisions(asked)))
-
-
 class _Batch:
     """Apply several commits in one transaction, each wholly or not at all."""
 
     def __init__(
-        self, raw: sqlite3.Connection, cursor: sqlite3.Cursor, now: int, jobs: Sequence[Job[Write, Any]]
+        self,
+        raw: sqlite3.Connection,
+        cursor: sqlite3.Cursor,
+        now: int,
+        jobs: Sequence[Job[Write, Any]],
+        revisions: Revisions,
     ) -> None:
         self._raw = raw
         self._cursor = cursor
@@ -209,35 +205,55 @@ class _Batch:
         self._at = from_microseconds(now)
         self._jobs = jobs
         asked = [job.asked[1] for job in jobs]
-        self._revisions = Revisions(sum(most_revisions(each) for each in asked if isinstance(each, Commit)))
+        self._revisions = revisions
+        revisions.begin(sum(most_revisions(each) for each in asked if isinstance(each, Commit)))
 
     def apply(self) -> list[Outcome]:
         """Give the outcomes of as many as fit."""
+        if len(self._jobs) == 1:
+            return [self._do(self._jobs[0].asked[1])]
         outcomes: list[Outcome] = []
         size, end = 0, time.monotonic() + MOST_SECONDS
         for job in self._jobs:
             asked = job.asked[1]
-            outcomes.append(self._one(asked))
-            if isinstance(asked, Commit):
-                for change in asked.changes:
-                    if isinstance(change, Put):
-                        size += len(change.value)
-                if size > MOST_BYTES:
+            put = plain_put(asked) if isinstance(asked, Commit) else None
+            if put is not None:
+                outcomes.append(self._put(put, asked.updated_by))  # type: ignore[union-attr]
+                size += len(put.value)
+            else:
+                outcomes.append(self._one(asked))
+                size += _size(asked)
+                if time.monotonic() > end:
                     break
-            elif time.monotonic() > end:
+            if size > MOST_BYTES:
                 break
         return outcomes
+
+    def _reserve(self) -> None:
+        if not self._revisions.reserved:
+            run(self._cursor, self._revisions.reserve())
+
+    def _put(self, put: Put, updated_by: str | None) -> Outcome:
+        try:
+            self._reserve()
+            version = self._revisions.next()
+            write_put(self._cursor, put, version, self._now, updated_by)
+        except Exception as error:
+            if spoils(self._raw, error):
+                raise
+            return error
+        return CommitResult(self._at, (version,))
 
     def _one(self, asked: Commit | Work) -> Outcome:
         # One change leaves nothing behind where it fails; several need a place to go back to.
         several = asked.writes if isinstance(asked, Work) else most_revisions(asked) > 1
         execute = self._cursor.execute
         if several:
-            if isinstance(asked, Commit) and not self._revisions.taken:
-                run(self._cursor, self._revisions.reserve())  # not to be undone
+            if isinstance(asked, Commit):
+                self._reserve()  # not to be undone
             execute("SAVEPOINT one")
         try:
-            outcome = _write(self._cursor, asked, self._now, self._at, self._revisions)
+            outcome = self._do(asked)
         except Exception as error:
             if spoils(self._raw, error):
                 raise
@@ -248,6 +264,17 @@ class _Batch:
         if several:
             execute("RELEASE one")
         return outcome
+
+    def _do(self, asked: Commit | Work) -> Outcome:
+        if isinstance(asked, Work):
+            return run(self._cursor, asked.procedure())
+        return apply(self._cursor, asked, self._now, self._at, self._revisions)
+
+
+def _size(asked: Commit | Work) -> int:
+    if isinstance(asked, Work):
+        return 0
+    return sum(len(change.value) for change in asked.changes if isinstance(change, Put))
 
 
 class Desk:

@@ -6,17 +6,19 @@ import os
 import sqlite3
 import weakref
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from functools import partial
 from typing import TypeVar
 
-from ....clock import Clock
+from ....changes import Commit, CommitResult
+from ....clock import Clock, from_microseconds
 from ....errors import StoreUnavailableError
 from ...watching import WatchHub
 from ..batching import PerLoop
 from ..database import Then
+from ..procedures.commit import Revisions, most_revisions
 from . import migrate
-from .applying import roll_back
+from .applying import apply, roll_back, write_alone
 from .desk import Desk
 from .errors import MOVED, mapped
 from .lane import Lane
@@ -52,6 +54,7 @@ class Opened:
     :param clock: tells when values expire.
     :param hub: who is to hear of commits.
     :param patience: for opening.
+    :ivar revisions: those of the writing connection; whoever holds its lane may use them.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class Opened:
         self.place = str(target)
         self.clock = clock
         self.hub = hub
+        self.revisions = Revisions()
         self.desks = PerLoop(partial(Desk, self))
         _all.add(self)
         with ExitStack() as undo, mapped(self.place):
@@ -97,10 +101,31 @@ class Opened:
             result = function(*args)
             raw.execute("COMMIT")
         except BaseException:
+            self.revisions.forget()
             with suppress(sqlite3.Error):  # the first error says more
                 roll_back(raw)
             raise
         return result
+
+    def commit(self, raw: sqlite3.Connection, commit: Commit) -> CommitResult:
+        """Make a commit that is alone in its transaction, and wake who watches."""
+        self.check_file()
+        roll_back(raw)
+        with closing(raw.cursor()) as cursor:
+            now = self.clock.microseconds()
+            version = write_alone(cursor, commit, now, self.revisions)
+            if version is None:
+                result = self.transaction(raw, "BEGIN IMMEDIATE", self._apply, cursor, commit)
+            else:
+                result = CommitResult(from_microseconds(now), (version,))
+        if self.hub.is_watched:
+            self.hub.committed(commit)
+        return result
+
+    def _apply(self, cursor: sqlite3.Cursor, commit: Commit) -> CommitResult:
+        now = self.clock.microseconds()  # under the lock, so that later versions have later times
+        self.revisions.begin(most_revisions(commit))
+        return apply(cursor, commit, now, from_microseconds(now), self.revisions)
 
     def select(self, raw: sqlite3.Connection, function: Callable[..., T], *args: object) -> T:
         """Call a function that only reads."""

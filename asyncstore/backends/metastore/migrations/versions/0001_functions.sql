@@ -78,6 +78,8 @@ LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
   ids bigint[];
+  instance bigint;
+  fresh boolean;
 BEGIN
   FOR attempt IN 1 .. 2 LOOP
     ids := ARRAY(
@@ -98,7 +100,7 @@ BEGIN
       RAISE foreign_key_violation USING MESSAGE = 'a task instance was dropped meanwhile';
     END IF;
   END LOOP;
-  RETURN QUERY
+  FOR instance, key, version, moment, fresh IN
   INSERT INTO asyncstore_task_state AS s
     (task_instance_id, key, value, version, updated_at, updated_by, operation, expires_at)
   SELECT ids[c.instance], c.key, c.text, nextval('asyncstore_version'), asyncstore_now(at), c.writer, c.operation, c.expiry
@@ -107,7 +109,15 @@ BEGIN
   ON CONFLICT (task_instance_id, key) DO UPDATE SET
     value = excluded.value, version = nextval('asyncstore_version'), updated_at = asyncstore_now(at),
     updated_by = excluded.updated_by, operation = excluded.operation, expires_at = excluded.expires_at
-  RETURNING s.key, s.version, s.updated_at;
+  RETURNING s.task_instance_id, s.key, s.version, s.updated_at, s.xmax = 0
+  LOOP
+    IF fresh THEN
+      UPDATE asyncstore_task_state s SET version = nextval('asyncstore_version'), updated_at = asyncstore_now(at)
+      WHERE s.task_instance_id = instance AND s.key = asyncstore_put_tasks.key
+      RETURNING s.version, s.updated_at INTO version, moment;
+    END IF;
+    RETURN NEXT;
+  END LOOP;
   IF NOT pg_try_advisory_xact_lock(1634956147, 1) THEN
     PERFORM asyncstore_tell(
       NULL, ARRAY(SELECT dags[i] FROM unnest(instances) i), ARRAY(SELECT runs[i] FROM unnest(instances) i),
@@ -210,6 +220,7 @@ DECLARE
   first_change int;
   first_event int;
   instance bigint;
+  fresh boolean;
   lease record;
   row_version bigint;
   row_expiry bigint;
@@ -251,19 +262,23 @@ BEGIN
       FROM asyncstore_watcher w JOIN asyncstore_asset a ON a.id = w.asset_id
       WHERE w.id = m_watcher[m] FOR NO KEY UPDATE OF w;
       number := lease.fence;
-      IF lease IS NULL OR lease.fence IS NULL THEN
+      IF first_event < next_event AND lease.operation = m_operation[m] THEN
+        -- Made before, whoever holds the lease now; the answer was lost on the way. Something is written, so that this
+        -- answer waits for a synchronous standby, too.
+        PERFORM pg_logical_emit_message(true, 'asyncstore', '');
+        FOR c IN first_change .. next_change - 1 LOOP
+          part := part + 1; outcome := 'version'; number := 0; moment := asyncstore_now(at); RETURN NEXT;
+        END LOOP;
+        part := part + 1; number := abs(lease.last_event_id); moment := asyncstore_now(at);
+        outcome := CASE WHEN lease.last_event_id < 0 THEN 'duplicate' ELSE 'event' END;
+        RETURN NEXT;
+        CONTINUE;
+      ELSIF lease IS NULL OR lease.fence IS NULL THEN
         outcome := 'unknown';
       ELSIF lease.fence <> m_fence[m] THEN
         outcome := 'lost';
       ELSIF lease.deactivated_at IS NOT NULL THEN
         outcome := 'inactive';
-      ELSIF first_event < next_event AND lease.operation = m_operation[m] THEN
-        -- Made before; the answer was lost on the way.
-        FOR c IN first_change .. next_change - 1 LOOP
-          part := part + 1; outcome := 'version'; number := 0; moment := asyncstore_now(at); RETURN NEXT;
-        END LOOP;
-        part := part + 1; outcome := 'event'; number := lease.last_event_id; moment := asyncstore_now(at); RETURN NEXT;
-        CONTINUE;
       END IF;
       watched[m] := lease.asset_id;
     END IF;
@@ -292,6 +307,7 @@ BEGIN
     -- Make its changes.
     FOR c IN first_change .. next_change - 1 LOOP
       number := 0;
+      fresh := false;
       IF c_kind[c] = 'put' AND c_asset[c] IS NOT NULL THEN
         IF c_if[c] IS NULL THEN
           INSERT INTO asyncstore_asset_state AS s (asset_id, key, value, version, updated_at, updated_by, operation)
@@ -300,12 +316,12 @@ BEGIN
           ON CONFLICT (asset_id, key) DO UPDATE SET
             value = excluded.value, version = nextval('asyncstore_version'), updated_at = asyncstore_now(at),
             updated_by = excluded.updated_by, operation = excluded.operation
-          RETURNING s.version INTO number;
+          RETURNING s.version, s.xmax = 0 INTO number, fresh;
         ELSIF c_if[c] = 0 THEN
           INSERT INTO asyncstore_asset_state AS s (asset_id, key, value, version, updated_at, updated_by, operation)
           VALUES (c_asset[c], c_key[c], c_text[c], nextval('asyncstore_version'), asyncstore_now(at), m_writer[m],
             m_operation[m])
-          ON CONFLICT DO NOTHING RETURNING s.version INTO number;
+          ON CONFLICT DO NOTHING RETURNING s.version, s.xmax = 0 INTO number, fresh;
         ELSE
           UPDATE asyncstore_asset_state s SET
             value = c_text[c], version = nextval('asyncstore_version'), updated_at = asyncstore_now(at),
@@ -324,7 +340,7 @@ BEGIN
             value = excluded.value, version = nextval('asyncstore_version'), updated_at = asyncstore_now(at),
             updated_by = excluded.updated_by, operation = excluded.operation, expires_at = excluded.expires_at
           WHERE c_if[c] IS NULL OR s.expires_at <= asyncstore_now(at)
-          RETURNING s.version INTO number;
+          RETURNING s.version, s.xmax = 0 INTO number, fresh;
         ELSE
           UPDATE asyncstore_task_state s SET
             value = c_text[c], version = nextval('asyncstore_version'), updated_at = asyncstore_now(at),
@@ -354,9 +370,16 @@ BEGIN
         RAISE SQLSTATE 'AS001' USING
           MESSAGE = 'a version that was checked changed before the write', DETAIL = number, HINT = c - first_change + 1;
       END IF;
+      moment := asyncstore_now(at);
+      IF fresh AND c_asset[c] IS NOT NULL THEN
+        UPDATE asyncstore_asset_state s SET version = nextval('asyncstore_version'), updated_at = moment
+        WHERE s.asset_id = c_asset[c] AND s.key = c_key[c] RETURNING s.version INTO number;
+      ELSIF fresh THEN
+        UPDATE asyncstore_task_state s SET version = nextval('asyncstore_version'), updated_at = moment
+        WHERE s.task_instance_id = instance AND s.key = c_key[c] RETURNING s.version INTO number;
+      END IF;
       part := c - first_change + 1;
       outcome := 'version';
-      moment := asyncstore_now(at);
       RETURN NEXT;
     END LOOP;
     made[m] := true;
@@ -388,7 +411,9 @@ BEGIN
       VALUES (next_id, watched[commit], m_watcher[commit], e_payload[e], e_key[e], moment);
       next_id := next_id + 1;
     END IF;
-    UPDATE asyncstore_watcher SET operation = m_operation[commit], last_event_id = number
+    -- Less than nothing for a duplicate: whoever finds it later tells the same.
+    UPDATE asyncstore_watcher SET operation = m_operation[commit],
+      last_event_id = CASE outcome WHEN 'duplicate' THEN -number ELSE number END
     WHERE id = m_watcher[commit];
     part := 1000000 + e;
     RETURN NEXT;

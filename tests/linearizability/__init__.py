@@ -1,0 +1,1 @@
+"""Whether what several processes saw of the same keys could have happened one after the other."""
