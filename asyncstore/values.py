@@ -37,7 +37,7 @@ def _container_dump() -> Callable[[object], str]:
         return _dump
     try:
         inner = make(None, _refuse, json.encoder.encode_basestring, None, ":", ",", False, False, False)
-        sample: object = {"a": [1, 0.5, None, True, '"\u00e9', {}], "b": {}}
+        sample: JsonValue = {"a": [1, 0.5, None, True, '"\u00e9', {}], "b": {}}
         if "".join(inner(sample, 0)) != _dump(sample):
             return _dump
     except Exception:

@@ -43,7 +43,7 @@ BLOCKS = {where: (language, code) for where, language, code in blocks()}
 
 @pytest.fixture(scope="module")
 def database(postgres: Databases) -> Iterator[str]:
-    """Give a database for the pages that need one, with the tables: a page tells how to add them, in one of its blocks."""
+    """Give a database with the tables; one page tells how to add them, in a block of its own."""
     name = postgres.create_database()
     url = postgres.url(name)
     asyncio.run(MetastoreBackend(url).aupgrade())

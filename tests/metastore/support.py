@@ -41,10 +41,9 @@ def brief(statement: str) -> str:
 class _Cursor(sqlite3.Cursor):
     """A cursor that tells its connection of each statement."""
 
-    connection: Connection
-
     def execute(self, sql: str, parameters: Any = ()) -> Self:
         raw = self.connection
+        assert isinstance(raw, Connection)
         raw.running = None
         if raw.before is not None:
             raw.before(sql)

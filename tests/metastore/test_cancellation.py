@@ -223,7 +223,7 @@ async def test_cancelled_before_its_turn(name: str, store: Store, clock: ManualC
             await asyncio.to_thread(entered.wait, PATIENCE)
             entered.clear()
             steps.at = steps.count + 1
-            reading = asyncio.ensure_future(store.task_state(OTHER).aget("none"))
+            reading = asyncio.ensure_future(store.task_state(OTHER).aget("nor this"))
             await asyncio.to_thread(entered.wait, PATIENCE)
             task = asyncio.ensure_future(CASES[name].run(store))
             for _ in range(rounds):

@@ -63,10 +63,13 @@ def test_each_migration_follows_the_one_before() -> None:
         before = file.stem[:4]
 
 
+def here(_: object, name: str | None, *rest: object) -> bool:
+    return name != "ix_asyncstore_task_state_expires_hour"  # on PostgreSQL only, which autogenerate does not see
+
+
 def test_the_migrations_make_what_the_schema_says(url: str, path: Path) -> None:
     with connect(url):
         pass
-    elsewhere = {"ix_asyncstore_task_state_expires_hour"}  # on PostgreSQL only, which autogenerate does not see
     engine = create_engine(f"sqlite:///{path}")
     with engine.connect() as connection:
         context = MigrationContext.configure(
@@ -75,7 +78,7 @@ def test_the_migrations_make_what_the_schema_says(url: str, path: Path) -> None:
                 "compare_type": True,
                 "compare_server_default": True,
                 "version_table": schema.VERSION_TABLE,
-                "include_object": lambda _, name, *rest: name not in elsewhere,
+                "include_object": here,
             },
         )
         assert compare_metadata(context, schema.metadata) == []

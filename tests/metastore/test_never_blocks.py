@@ -15,7 +15,7 @@ from blockbuster import BlockBuster, BlockingError, blockbuster_ctx
 
 import asyncstore
 from asyncstore import Asset, AssetScope, Event, ManualClock, MetastoreBackend, Store, TaskScope, connect
-from asyncstore.backends.metastore.sqlite import database
+from asyncstore.backends.metastore.sqlite import opened
 from asyncstore.backends.metastore.sqlite.lane import Lane
 from asyncstore.backends.metastore.sqlite.target import Target
 from asyncstore.records import WatcherState
@@ -147,10 +147,8 @@ async def test_while_closing_under_way(url: str) -> None:
 class _OnTheLoop(Lane):
     """A lane that forgot its thread."""
 
-    async def run(self, function: Callable[..., Any], /, *args: Any) -> Any:
-        raw = self._raw
-        assert raw is not None
-        return function(raw, *args)
+    def send(self, function: Callable[[], object]) -> None:
+        function()
 
 
 def no_identity(_: Target) -> None:
@@ -158,15 +156,15 @@ def no_identity(_: Target) -> None:
 
 
 async def test_the_detector_bites(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "Lane", _OnTheLoop)
+    monkeypatch.setattr(opened, "Lane", _OnTheLoop)
     async with connect(url) as store:
         with pytest.raises(BlockingError, match=r"os\.stat"):
             await store.task_state(TASK).aget("key")
     monkeypatch.setattr(Target, "identity", no_identity)
     async with connect(url) as store:
-        with pytest.raises(BlockingError, match=r"sqlite3\.Connection\.execute"):
+        with pytest.raises(BlockingError, match=r"sqlite3\.(Connection|Cursor)\.execute"):
             await store.task_state(TASK).aget("key")
-        with pytest.raises(BlockingError, match=r"sqlite3\.Connection\.execute"):
+        with pytest.raises(BlockingError, match=r"sqlite3\.(Connection|Cursor)\.execute"):
             await store.task_state(TASK).aset("key", 1)
 
 

@@ -290,7 +290,7 @@ async def test_a_write_wakes_only_those_whom_it_concerns(url: str, connections: 
 def test_which_changes_concern_a_watch() -> None:
     async def check() -> None:
         mine = TaskScope("dag", "run", "task", 3)
-        waiter = watching._Waiter("key", mine)  # pyright: ignore[reportPrivateUsage]
+        waiter = watching._Waiter("key", mine, ("",))  # pyright: ignore[reportPrivateUsage]
         assert waiter.concerns(Put(mine, "key", "1"))
         assert waiter.concerns(Clear(mine))
         assert waiter.concerns(Clear(TaskScope("dag", "run", "task"), all_map_indices=True))

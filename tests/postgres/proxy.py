@@ -46,6 +46,10 @@ class Proxy:
         assert place.host is not None, url
         return cls(place.host, place.port or 5432, user=place.username or "postgres")
 
+    def point(self, port: int) -> None:
+        """Lead those who connect from now on to another server of this machine."""
+        self._target = (HOST, port)
+
     def __enter__(self) -> Self:
         self._thread = LoopThread("proxy")
         self._traffic = Traffic()

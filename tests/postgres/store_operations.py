@@ -32,6 +32,11 @@ class Bench:
         return self.store.task_state(TASK)
 
 
+def plus_one(value: Any) -> Any:
+    """Count."""
+    return value + 1
+
+
 async def bench(store: Store) -> Bench:
     """Write what the operations work on."""
     claimed = await store.aclaim_watcher(ORDERS, "watcher", owner="a test")
@@ -132,7 +137,7 @@ async def _list(bench: Bench, number: int) -> None:
 
 async def _update(bench: Bench, number: int) -> None:
     before = bench.before.kept.values["orders", "count"]
-    assert await bench.asset.aupdate("count", lambda value: value + 1) == before + 1
+    assert await bench.asset.aupdate("count", plus_one) == before + 1
 
 
 async def _advance(bench: Bench, number: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -145,6 +145,26 @@ async def test_errors_are_not_shared(backend: MetastoreBackend) -> None:
     _, *errors = await at_once(*calls)
     assert all(isinstance(error, AssetNotFoundError) for error in errors)
     assert len({id(error) for error in errors}) == 3
+
+
+@pytest.mark.parametrize("connected", [True, False])
+@pytest.mark.parametrize("place", [0, 1, 2])
+async def test_what_cannot_be_written_down_fails_its_own_caller(database_url: str, connected: bool, place: int) -> None:
+    naive = datetime(2000, 1, 1)
+    async with MetastoreBackend(database_url) as backend:
+        if connected:
+            await backend.aset(TASK, "known", "0")
+        calls = [put(backend, "a"), put(backend, "b")]
+        calls.insert(place, put(backend, "naive", expires_at=naive))
+        outcomes = await asyncio.wait_for(at_once(*calls), 30)
+        assert isinstance(outcomes.pop(place), ValueError)
+        assert [type(outcome) for outcome in outcomes] == [CommitResult] * 2
+        assert {"a", "b"} <= set(await asyncio.wait_for(backend.alist_keys(TASK), 30))
+        calls = [backend.aget(TASK, "a"), backend.aget(TASK, "b")]
+        calls.insert(place, backend.aget(cast("TaskScope", "no scope"), "a"))
+        outcomes = await asyncio.wait_for(at_once(*calls), 30)
+        assert isinstance(outcomes.pop(place), AttributeError)
+        assert outcomes == ["1", "1"]
 
 
 async def test_an_expiry_of_an_asset_s_state_fails_before_it_is_sent(

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from asyncstore import Asset, Commit, Delete, MetastoreBackend, NewEvent, Put, Store, TaskScope
+from asyncstore.backends.metastore.postgresql.write_lane import WriteLane
 from tests.postgres.databases import Databases
 from tests.postgres.proxy import Proxy
 from tests.postgres.store_support import ORDERS, TASK, eventually, migrated
@@ -52,17 +53,18 @@ async def test_reads_at_once_are_one_beside_the_first(store: Store, wire: Wire) 
     assert found == ["GET_ASSET", "GET_ASSETS"]
 
 
-async def test_reads_of_both_kinds_are_one_each(store: Store, wire: Wire) -> None:
+@pytest.mark.parametrize("entries", [True, False])
+async def test_reads_of_each_kind_are_one(store: Store, wire: Wire, entries: bool) -> None:
     def calls() -> list[Awaitable[object]]:
         return [
             *(store.task_state(TASK).aget(str(number)) for number in range(30)),
             *(store.asset_state[ORDERS].aget(str(number)) for number in range(30)),
-            *(store.asset_state[ORDERS].aget_entry(str(number)) for number in range(30)),
+            *(store.asset_state[ORDERS].aget_entry(str(number)) for number in range(30 if entries else 0)),
         ]
 
     found = await together(wire, calls)
     assert found[0] == "GET_TASK"
-    assert sorted(found[1:]) == ["GET_ASSETS", "GET_ASSET_ENTRIES", "GET_TASKS"]
+    assert sorted(found[1:]) == ["GET_ASSETS", *["GET_ASSET_ENTRIES"] * entries, "GET_TASKS"]
 
 
 async def test_writes_at_once_are_one_beside_the_first(store: Store, wire: Wire) -> None:
@@ -109,6 +111,23 @@ async def test_a_read_behind_a_write_of_its_key(store: Store, wire: Wire) -> Non
     # Elsewhere nobody waits.
     found = await together(wire, lambda: [state.aset("other", 1), state.aget("elsewhere"), state.aget("b")])
     assert sorted(found) == ["GET_TASK", "GET_TASK", "PUT_TASK"]
+
+
+async def test_a_read_after_the_answer_of_a_write_does_not_go_with_the_writes(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: WriteLane, reading: object) -> None:
+        raise AssertionError("a read that waits for its turn")
+
+    monkeypatch.setattr(WriteLane, "read", refuse)
+
+    async def use(key: str) -> None:
+        state = store.task_state(TASK)
+        for number in range(5):
+            await state.aset(key, number)
+            assert await state.aget(key) == number
+
+    await asyncio.gather(*(use(f"{number}") for number in range(20)))
 
 
 async def test_an_event_with_its_checkpoint_is_one(store: Store, wire: Wire) -> None:

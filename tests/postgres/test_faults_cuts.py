@@ -85,6 +85,7 @@ async def test_a_connection_that_is_cut_while_in_use(
         for number in (1, 2):  # so that all is prepared
             await prepare(made, operation, number, database_url)
             await operation.run(made, number)
+        nth = 0
         for nth in count(1):
             number = nth + 2
             await prepare(made, operation, number, database_url)
@@ -103,6 +104,7 @@ async def test_a_connection_that_is_cut_from_its_beginning(
 ) -> None:
     async with opened(database_url) as store:
         made = await bench(store)
+        nth = 0
         for nth in count(1):
             await prepare(made, operation, nth, database_url)
             rule = arm(proxy, act, nth, "rst" if nth % 2 else "fin")

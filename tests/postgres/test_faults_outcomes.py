@@ -14,7 +14,7 @@ from asyncstore import LeaseLostError, OutcomeUnknownError, StoreUnavailableErro
 from asyncstore.backends.metastore.postgresql import recovery, write_lane
 from tests.postgres.databases import Databases
 from tests.postgres.proxy import Proxy
-from tests.postgres.store_operations import Bench, bench
+from tests.postgres.store_operations import Bench, bench, plus_one
 from tests.postgres.store_support import (
     GRACE,
     OPERATION_TIMEOUT,
@@ -259,7 +259,7 @@ async def test_nothing_hangs_where_nothing_is_answered_any_more(proxy: Proxy, da
             "aset": (0, lambda: made.asset.aset("there", 1)),
             "aset of a task": (0, lambda: made.task.aset("there", 1)),
             "acommit": (0, lambda: made.claimed.acommit(commit)),
-            "aupdate": (0, lambda: made.asset.aupdate("count", lambda value: value + 1)),
+            "aupdate": (0, lambda: made.asset.aupdate("count", plus_one)),
             "later aget": (half, lambda: made.asset.aget("warm")),
             "later aset": (half, lambda: made.asset.aset("mark", 1)),
             "later aget_many": (half, lambda: store.task_state(TaskScope("d", "r", "t")).aget_many(["there"])),

@@ -1,4 +1,4 @@
-"""A version is larger for every later write of a key, also where a write waited for others that wrote and deleted it."""
+"""Versions grow with every write of a key, also of one that waited for others that wrote and deleted it."""
 
 from __future__ import annotations
 

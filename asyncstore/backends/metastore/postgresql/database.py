@@ -81,7 +81,7 @@ class _Here:
     async def close(self) -> None:
         """Close every connection; what is on its way is answered first, if that is soon."""
         deadline = monotonic() + _PATIENCE
-        while not (self.reads.batcher.idle and self.writes.batcher.idle) and monotonic() < deadline:
+        while not (self.reads.batcher.idle and self.writes.batcher.idle) and monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
         self.stop()
         await self.pool.close()

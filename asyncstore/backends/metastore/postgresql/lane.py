@@ -8,6 +8,7 @@ from collections.abc import Coroutine, Sequence
 from time import monotonic
 from typing import Any, Generic, TypeVar
 
+from ....errors import StoreError
 from ..batching import Batcher, Job
 from . import eager
 from .errors import Fate, explain, fate, is_driver_error, is_spoilt
@@ -77,7 +78,11 @@ class Lane(ABC, Generic[Q, A]):
     def _send(self, batch: list[Job[Q, A]]) -> None:
         link = self._link
         if link is not None and not link.closed:
-            statement = self.whole(batch)
+            try:
+                statement = self.whole(batch)
+            except Exception as error:  # what somebody asks for cannot be written down
+                self.spawn(self._patiently(batch, error))
+                return
             call = None if statement is None else link.ready(*statement)
             if call is not None and statement is not None:
                 self._on_its_way = batch, statement, link
@@ -148,10 +153,11 @@ class Lane(ABC, Generic[Q, A]):
         rest: list[Job[Q, A]] | None = None,
     ) -> None:
         # Where a batch is more than a statement that is prepared, on a connection that is well.
-        todo = [[job] for job in rest] if rest is not None else self.parts(batch)
         try:
             if isinstance(error, Exception):
                 todo = await self._failed(batch, error, link)
+            else:
+                todo = [[job] for job in rest] if rest is not None else self.parts(batch)
             while todo:
                 part = self.admit([job for job in todo.pop(0) if not job.future.done()])
                 if part:
@@ -182,6 +188,8 @@ class Lane(ABC, Generic[Q, A]):
             finally:
                 self._watched = None
         except Exception as error:
+            if not sent and len(part) > 1 and not isinstance(error, StoreError):
+                return [[job] for job in part]  # the fault of one that cannot be written down
             if not sent:
                 late, rest = self.late(part)
                 for job in late:
@@ -206,6 +214,8 @@ class Lane(ABC, Generic[Q, A]):
 
     async def _failed(self, batch: list[Job[Q, A]], error: Exception, link: Link | None) -> list[list[Job[Q, A]]]:
         if not is_driver_error(error):
+            if link is None and len(batch) > 1:  # nothing was sent
+                return [[job] for job in batch]
             for job in batch:
                 job.fail(error)
             return []

@@ -119,7 +119,9 @@ class ReadLane(Lane[Get, Found]):
         again: list[GetJob] = []
         pause = 0.05
         for job in batch:
-            late = monotonic() + pause >= self.until(job)
+            # Only a whole table that is locked, as for a migration, holds up a read.
+            patience = self.pool.lock_timeout if fate(error) is Fate.LOCKED else self.pool.operation_timeout
+            late = monotonic() + pause >= job.asked.since + patience
             if late or fate(error) is Fate.REFUSED:
                 self.give_up([job], error)
             else:

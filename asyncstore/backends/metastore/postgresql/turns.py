@@ -10,7 +10,7 @@ from typing import Any
 from ....changes import Delete, Put
 from ....scopes import Scope
 from ..batching import Job
-from ..sqlite.pending import Pending
+from ..pending import Pending
 from .writing import Write
 
 __all__ = ["Reading", "Turn", "Turns", "outcome_behind", "split"]

@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -16,11 +17,11 @@ from ....clock import from_microseconds
 from ....scopes import Scope
 from ...watching import WatchHub
 from ..batching import Job
+from ..pending import Pending
 from ..procedures import state
 from ..procedures.commit import Revisions, most_revisions
 from ..steps import Now, Procedure
 from .applying import apply, plain_put, read_value, run, spoils, write_put
-from .pending import Pending
 from .stream import Outcome, Stream
 
 if TYPE_CHECKING:
@@ -117,12 +118,13 @@ class _Writes(Stream[Write, Any]):
         """Make the commits in turn."""
         if len(jobs) == 1 and isinstance(jobs[0].asked[1], Commit):
             return [self._opened.commit(raw, jobs[0].asked[1])]
-        cursor = raw.cursor()
-        begin = "BEGIN IMMEDIATE" if any(_changes(job) for job in jobs) else "BEGIN"
-        try:
-            outcomes = self._opened.transaction(raw, begin, self._apply_all, raw, cursor, jobs)
-        finally:
-            cursor.close()
+        transaction = self._opened.transaction
+        with closing(raw.cursor()) as cursor:
+            if any(_changes(job) for job in jobs):
+                with self._opened.queue.turn():
+                    outcomes = transaction(raw, "BEGIN IMMEDIATE", self._apply_all, raw, cursor, jobs)
+            else:
+                outcomes = transaction(raw, "BEGIN", self._apply_all, raw, cursor, jobs)
         hub = self._opened.hub
         if hub.is_watched:
             for job, outcome in zip(jobs, outcomes, strict=False):

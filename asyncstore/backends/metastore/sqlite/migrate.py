@@ -9,7 +9,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 from sqlalchemy import Connection
@@ -174,8 +174,11 @@ def migrating(raw: sqlite3.Connection, patience: Patience) -> Generator[Connecti
                 raise error.orig from error
             raise
         finally:
-            if raw.in_transaction:
-                raw.execute("ROLLBACK")
-            raw.execute("PRAGMA foreign_keys = ON")
-            # The raw connection is the caller's: the pool must not reset or close it.
-            connection.detach()
+            # Where a statement was interrupted, SQLAlchemy has closed the connection.
+            with suppress(sqlite3.ProgrammingError):
+                if raw.in_transaction:
+                    raw.execute("ROLLBACK")
+                raw.execute("PRAGMA foreign_keys = ON")
+            if not connection.invalidated:
+                # The raw connection is the caller's: the pool must not reset or close it.
+                connection.detach()

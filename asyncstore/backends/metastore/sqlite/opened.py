@@ -22,6 +22,7 @@ from .applying import apply, roll_back, write_alone
 from .desk import Desk
 from .errors import MOVED, mapped
 from .lane import Lane
+from .queue import Queue
 from .target import Target, connect
 
 __all__ = ["Opened"]
@@ -36,6 +37,7 @@ def _forget_desks() -> None:
     # After a fork, what is on its way there is so in the parent only. New desks find out that the lanes are foreign.
     for each in _all:
         each.desks = PerLoop(partial(Desk, each))
+        each.queue.forget()
 
 
 if hasattr(os, "register_at_fork"):
@@ -55,6 +57,7 @@ class Opened:
     :param hub: who is to hear of commits.
     :param patience: for opening.
     :ivar revisions: those of the writing connection; whoever holds its lane may use them.
+    :ivar queue: where processes that write take turns.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class Opened:
         self.clock = clock
         self.hub = hub
         self.revisions = Revisions()
+        self.queue = Queue(target.path)
         self.desks = PerLoop(partial(Desk, self))
         _all.add(self)
         with ExitStack() as undo, mapped(self.place):
@@ -111,7 +115,7 @@ class Opened:
         """Make a commit that is alone in its transaction, and wake who watches."""
         self.check_file()
         roll_back(raw)
-        with closing(raw.cursor()) as cursor:
+        with self.queue.turn(), closing(raw.cursor()) as cursor:
             now = self.clock.microseconds()
             version = write_alone(cursor, commit, now, self.revisions)
             if version is None:
@@ -135,7 +139,8 @@ class Opened:
     def change(self, raw: sqlite3.Connection, then: Then | None, function: Callable[..., T], *args: object) -> T:
         """Call a function inside a transaction, and another one after its commit."""
         # IMMEDIATE: a transaction that reads first and asks for the write lock later may be refused half-way.
-        result = self.transaction(raw, "BEGIN IMMEDIATE", function, raw, *args)
+        with self.queue.turn():
+            result = self.transaction(raw, "BEGIN IMMEDIATE", function, raw, *args)
         if then is not None:
             then()
         return result
@@ -154,3 +159,5 @@ class Opened:
         self.reader.close()
         if self.writer is not self.reader:
             self.writer.close()
+        if not self.writer.is_foreign:
+            self.queue.close()

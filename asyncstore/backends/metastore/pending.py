@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-from ....changes import Clear, Commit
-from ....scopes import AssetScope, Scope, TaskScope
+from ...changes import Clear, Commit
+from ...scopes import AssetScope, Scope, TaskScope
 
 __all__ = ["Pending"]
 
