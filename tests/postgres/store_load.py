@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
-from asyncstore import OutcomeUnknownError, Store, StoreError, TaskScope
+from asyncstore import OutcomeUnknownError, StoreClosedError, Store, StoreError, TaskScope
 from asyncstore.watchers import ClaimedWatcher
 from tests.postgres.store_support import ORDERS, Looked, eventually
 
@@ -62,6 +62,11 @@ class Load:
         self._stopping = True
         await asyncio.gather(*self._tasks)
 
+    def _refuse(self, error: StoreError) -> None:
+        if isinstance(error, StoreClosedError):  # the test has failed
+            self._stopping = True
+        self.refused.append(repr(error))
+
     async def _write(self, key: str, of_asset: bool) -> None:
         state = self.store.asset_state[ORDERS] if of_asset else self.store.task_state(_TASK)
         number = 0
@@ -75,7 +80,7 @@ class Load:
                 # What was sent may still be on its way; what is read now is not.
                 await self._read_back(key, of_asset)
             except StoreError as error:
-                self.refused.append(repr(error))
+                self._refuse(error)
             else:
                 self._said[key] = number
                 self._perhaps[key] = []
@@ -96,7 +101,7 @@ class Load:
             try:
                 found = await self.store.asset_state[ORDERS].aget(key, 0)
             except StoreError as error:
-                self.refused.append(repr(error))
+                self._refuse(error)
             else:
                 assert found >= before, f"{key} went back from {before} to {found}"
                 before = found
@@ -115,7 +120,7 @@ class Load:
                 self.unknown += 1
                 self._perhaps_events[watcher, number] += 1
             except StoreError as error:
-                self.refused.append(repr(error))
+                self._refuse(error)
             else:
                 self._events[watcher, number] += 1
             self._done += 1

@@ -57,7 +57,8 @@ class Pool:
             link = await Link.open(
                 self.target,
                 lock_timeout=self.lock_timeout if lock_timeout is None else lock_timeout,
-                timeout=max(deadline - monotonic(), 0.01),
+                # The server may fall silent just now: so that there is time for another attempt.
+                timeout=max((deadline - monotonic()) / 2, 0.01),
             )
         except Exception as error:
             if is_driver_error(error):
@@ -122,7 +123,7 @@ class Pool:
             link = await self.open(deadline)
         whole = False
         # asyncpg answers a timeout of its own by asking the server to cancel, and waits for that.
-        alarm = asyncio.get_running_loop().call_later(max(deadline - monotonic(), 0.01), link.kill)
+        alarm = asyncio.get_running_loop().call_later(max(deadline - monotonic(), 0.01), self._silent, link)
         try:
             result = await operation(link)
             whole = True
@@ -136,6 +137,13 @@ class Pool:
                 self._idle.append(link)
             else:
                 self.drop(link)
+
+    def _silent(self, link: Link) -> None:
+        # Nothing came in time. The other connections are to the same server, and the next attempt needs a new one.
+        link.kill()
+        idle, self._idle = self._idle, []
+        for each in idle:
+            self.drop(each)
 
     async def patiently(self, attempt: Callable[[], Awaitable[T]], deadline: float, *, repeatable: bool) -> T:
         """Make attempts until one succeeds, fails for good, or the time is over.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
@@ -31,13 +32,14 @@ _PLANNING = {
 class Target:
     """Name a database on a server.
 
-    :ivar dsn: as asyncpg takes it, secrets included.
+    :ivar dsns: as asyncpg takes them, secrets included; one for every host that could be asked first. The one that
+        led to a connection stays the first.
     :ivar place: for messages, without secrets.
     :ivar durable: wait for every commit to be on disk, as the server is set up.
     :ivar pooled: a pooler in transaction mode stands between.
     """
 
-    dsn: str = field(repr=False)
+    dsns: list[str] = field(repr=False)
     place: str
     durable: bool
     pooled: bool
@@ -63,9 +65,8 @@ class Target:
         database = unquote(parts.path.removeprefix("/")) or options.get("database") or options.get("dbname", "")
         if "\0" in unquote(settings.url):
             raise ConfigurationError("[database] url: the value holds a NUL character")
-        query = f"?{urlencode(options, quote_via=quote)}" if options else ""
         return cls(
-            dsn=f"postgresql://{parts.netloc}{parts.path}{query}",
+            dsns=_dsns(parts.netloc, parts.path, options),
             place=f"the PostgreSQL database {database!r} on {hosts or 'the default host'}",
             durable=settings.durability == "full",
             pooled=settings.pooler == "transaction",
@@ -85,8 +86,37 @@ class Target:
             settings |= _PLANNING if planning else {}
             if not self.durable:
                 settings["synchronous_commit"] = "off"
-        async with asyncio.timeout(timeout):
-            connection: asyncpg.Connection[Any] = await asyncpg.connect(
-                self.dsn, server_settings=settings, statement_cache_size=0 if self.pooled else 100, timeout=timeout
-            )
-        return connection
+        # A host that is dead without a word must not take all of the time: then another one is asked first.
+        end = monotonic() + timeout
+        dsns = list(self.dsns)
+        for place, dsn in enumerate(dsns):
+            share = max((end - monotonic()) / (len(dsns) - place), 0.01)
+            try:
+                async with asyncio.timeout(share):
+                    connection: asyncpg.Connection[Any] = await asyncpg.connect(
+                        dsn, server_settings=settings, statement_cache_size=0 if self.pooled else 100, timeout=share
+                    )
+            except TimeoutError:
+                if place == len(dsns) - 1:
+                    raise
+            else:
+                if place:
+                    self.dsns.sort(key=dsn.__ne__)
+                return connection
+        raise AssertionError("no host is named")
+
+
+def _dsns(place: str, path: str, options: dict[str, str]) -> list[str]:
+    user, at, address = place.rpartition("@")
+    found: list[str] = []
+    for _ in range((options.get("host") or address).count(",") + 1):
+        query = f"?{urlencode(options, quote_via=quote)}" if options else ""
+        found.append(f"postgresql://{user}{at}{address}{path}{query}")
+        address = _turned(address)
+        options |= {name: _turned(options[name]) for name in ("host", "port") if name in options}
+    return found
+
+
+def _turned(hosts: str) -> str:
+    first, comma, rest = hosts.partition(",")
+    return f"{rest}{comma}{first}"
