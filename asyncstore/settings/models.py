@@ -74,7 +74,7 @@ class DatabaseSettings(_Section):
             "writes; also how many threads may make sync calls at the same moment."
         ),
     )
-    pooler: Literal["none", "transaction"] = Field(
+    pooler: Literal["none", "session", "transaction"] = Field(
         default="none",
         description=(
             "What stands between here and PostgreSQL. `transaction`: a pooler such as pgbouncer in transaction mode; "

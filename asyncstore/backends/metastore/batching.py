@@ -20,6 +20,8 @@ T = TypeVar("T")
 
 #: Jobs in a batch at most, so that its statement, its locks and its answer stay of a size.
 MOST = 1000
+#: The weight of a batch at most, but for what one job weighs: nobody waits for long behind the large values of others.
+HEAVIEST = 4_000_000
 
 
 class Job(Generic[Q, A]):
@@ -52,13 +54,21 @@ class Batcher(Generic[Q, A]):
     :param send: takes a batch, and must see to it that `returned` is called on the loop when every job of it is
         answered. It must not raise.
     :param most: jobs in a batch at most.
+    :param weigh: gives the bytes that a job sends; None where they do not count.
     """
 
-    __slots__ = ("_busy", "_loop", "_most", "_send", "_waiting")
+    __slots__ = ("_busy", "_loop", "_most", "_send", "_waiting", "_weigh")
 
-    def __init__(self, send: Callable[[list[Job[Q, A]]], None], *, most: int = MOST) -> None:
+    def __init__(
+        self,
+        send: Callable[[list[Job[Q, A]]], None],
+        *,
+        most: int = MOST,
+        weigh: Callable[[Q], int] | None = None,
+    ) -> None:
         self._send = send
         self._most = most
+        self._weigh = weigh
         self._loop = get_running_loop()
         self._waiting: deque[Job[Q, A]] = deque()
         self._busy = False
@@ -98,10 +108,13 @@ class Batcher(Generic[Q, A]):
     def _next(self) -> None:
         waiting = self._waiting
         batch: list[Job[Q, A]] = []
-        while waiting and len(batch) < self._most:
+        weigh, left = self._weigh, HEAVIEST
+        while waiting and len(batch) < self._most and left > 0:
             job = waiting.popleft()
             if not job.future.done():
                 batch.append(job)
+                if weigh is not None:
+                    left -= weigh(job.asked)
         if batch:
             self._send(batch)
         else:
@@ -112,10 +125,12 @@ class PerLoop(Generic[T]):
     """Hold one object for each event loop that asks.
 
     :param make: makes it; called on the loop.
+    :param end: called with one whose loop was closed before it was.
     """
 
-    def __init__(self, make: Callable[[], T]) -> None:
+    def __init__(self, make: Callable[[], T], end: Callable[[T], object] | None = None) -> None:
         self._make = make
+        self._end = end
         self._lock = threading.Lock()
         self._all: dict[asyncio.AbstractEventLoop, T] = {}
         self._last: tuple[asyncio.AbstractEventLoop | None, T | None] = (None, None)
@@ -127,9 +142,11 @@ class PerLoop(Generic[T]):
         if last is loop and found is not None:
             return found
         with self._lock:
-            for each in [each for each in self._all if each.is_closed()]:
-                del self._all[each]
+            ended = [self._all.pop(each) for each in list(self._all) if each.is_closed()]
             found = self._all.get(loop)
+        if self._end is not None:
+            for each in ended:
+                self._end(each)
         if found is None:
             found = self._make()
             with self._lock:

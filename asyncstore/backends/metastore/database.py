@@ -123,8 +123,13 @@ class Database(ABC):
 
     # Sessions of the caller's.
 
-    #: SQLAlchemy's name of the database.
+    #: SQLAlchemy's name of the database, and of its driver.
     dialect: str
+    driver: str
+
+    @abstractmethod
+    def is_sync_call(self) -> bool:
+        """Tell whether the running code is inside `run_blocking`."""
 
     @abstractmethod
     def spell(self, step: Step) -> tuple[str, Any]:

@@ -7,7 +7,6 @@ from typing import TypeVar
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
-from ...blocking import inline
 from ...errors import DatabaseError, StoreBusyError, StoreError
 from .database import Database
 from .steps import Answer, Procedure
@@ -26,7 +25,7 @@ async def run_in_session(database: Database, session: object, procedure: Procedu
     :raises TypeError: it is neither.
     :raises StoreBusyError: the call is a sync one: the session belongs to an event loop.
     """
-    if inline():
+    if database.is_sync_call():
         procedure.close()
         raise StoreBusyError(
             "a sync call cannot take part in a session: the session belongs to its event loop, which this call would "
@@ -38,19 +37,31 @@ async def run_in_session(database: Database, session: object, procedure: Procedu
             step = next(procedure)
             while True:
                 text, parameters = database.spell(step)
-                result = await connection.exec_driver_sql(text, parameters)
-                rows = [tuple(row) for row in result.fetchall()] if result.returns_rows else []
-                step = procedure.send(Answer(rows, result.rowcount))
+                try:
+                    result = await connection.exec_driver_sql(text, parameters)
+                    rows = [tuple(row) for row in result.fetchall()] if result.returns_rows else []
+                except DBAPIError as error:
+                    step = procedure.throw(_explained(database, error))  # it may have something to undo
+                else:
+                    step = procedure.send(Answer(rows, result.rowcount))
         except StopIteration as stop:
             done: T = stop.value
             return done
     except DBAPIError as error:
-        found = None if error.orig is None else database.explain(error.orig)
-        raise (found or DatabaseError(f"{database}, in the session: {error.orig}")) from error
+        raise _explained(database, error) from error
+    except OSError as error:  # SQLAlchemy lets it through where it cannot connect
+        raise database.explain(error) or DatabaseError(f"{database}, in the session: {error}") from error
     except SQLAlchemyError as error:
         raise StoreError(f"the session cannot be used: {error}") from error
     finally:
         procedure.close()
+
+
+def _explained(database: Database, error: DBAPIError) -> Exception:
+    found = None if error.orig is None else database.explain(error.orig)
+    found = found or DatabaseError(f"{database}, in the session: {error.orig}")
+    found.__cause__ = error
+    return found
 
 
 async def _connection(database: Database, session: object) -> AsyncConnection:
@@ -64,4 +75,9 @@ async def _connection(database: Database, session: object) -> AsyncConnection:
         )
     if connection.dialect.name != database.dialect:
         raise TypeError(f"the session is on {connection.dialect.name}, the store on {database}")
+    if connection.dialect.driver != database.driver:
+        raise TypeError(
+            f"the session goes through {connection.dialect.driver}; make its engine with "
+            f"{database.dialect}+{database.driver}://"
+        )
     return connection

@@ -23,6 +23,7 @@ from sqlalchemy import (
     insert,
     null,
     select,
+    text,
     tuple_,
     update,
 )
@@ -95,6 +96,26 @@ def next_revisions() -> Executable:
     return update(revision).values(value=revision.c.value + bindparam("count")).returning(revision.c.value)
 
 
+def hold_revision() -> Executable:
+    """Take SQLite's write lock, and change nothing."""
+    return update(revision).values(value=revision.c.value)
+
+
+def savepoint() -> Executable:
+    """Set a mark to go back to."""
+    return text("SAVEPOINT asyncstore")
+
+
+def undo_to_savepoint() -> Executable:
+    """Undo what was done behind the mark."""
+    return text("ROLLBACK TO asyncstore")
+
+
+def release_savepoint() -> Executable:
+    """Take the mark away."""
+    return text("RELEASE asyncstore")
+
+
 def last_revision() -> Executable:
     """Read the last revision that was taken."""
     return select(revision.c.value)
@@ -144,13 +165,27 @@ def drop_task_instance() -> Executable:
     return delete(task_instance).where(TASK.where)
 
 
-def drop_mapped_instances() -> Executable:
-    """Delete every instance of a task, mapped or not; their state goes with them."""
-    return delete(task_instance).where(
+def _mapped() -> ColumnElement[bool]:
+    return and_(
         task_instance.c.dag_id == bindparam("dag_id"),
         task_instance.c.run_id == bindparam("run_id"),
         task_instance.c.task_id == bindparam("task_id"),
     )
+
+
+def drop_mapped_instances() -> Executable:
+    """Delete every instance of a task, mapped or not; their state goes with them."""
+    return delete(task_instance).where(_mapped())
+
+
+def clear_task_instance() -> Executable:
+    """Delete the state of a task instance."""
+    return delete(task_state).where(task_state.c.task_instance_id.in_(select(task_instance.c.id).where(TASK.where)))
+
+
+def clear_mapped_instances() -> Executable:
+    """Delete the state of every instance of a task."""
+    return delete(task_state).where(task_state.c.task_instance_id.in_(select(task_instance.c.id).where(_mapped())))
 
 
 def drop_task_instance_if_empty() -> Executable:

@@ -6,12 +6,14 @@ Each event loop has a connection for batches of reads, one for batches of commit
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from time import monotonic
 from typing import Any, ParamSpec, TypeVar, cast
+from weakref import WeakSet
 
 from ....blocking import in_thread
 from ....changes import Commit, CommitResult, Put
@@ -31,7 +33,7 @@ from .errors import explain, is_driver_error
 from .link import Link
 from .listening import Listener, tokens_of
 from .pool import Pool
-from .procedure import committing, is_repeatable, read, spell, write
+from .procedure import committing, is_repeatable, is_single, read, spell, write
 from .reading import Get, ReadLane
 from .sync import SyncCalls
 from .target import Target
@@ -81,14 +83,19 @@ class _Here:
     async def close(self) -> None:
         """Close every connection; what is on its way is answered first, if that is soon."""
         deadline = monotonic() + _PATIENCE
-        while not (self.reads.batcher.idle and self.writes.batcher.idle) and monotonic() < deadline:  # noqa: ASYNC110
+        while not self._idle and monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
         self.stop()
         await self.pool.close()
 
+    @property
+    def _idle(self) -> bool:
+        return self.reads.batcher.idle and self.writes.idle and not self.pool.users
+
     def kill(self) -> None:
         """Drop every connection."""
-        self.stop()
+        with suppress(RuntimeError):  # the loop may be closed, and then nothing goes on there
+            self.stop()
         self.pool.kill()
 
     def stop(self) -> None:
@@ -99,6 +106,19 @@ class _Here:
         self.writes.close()
 
 
+_all: WeakSet[PostgresqlDatabase] = WeakSet()
+#: Of the process that this one was forked from: to let go of its loops and sockets would disturb it.
+_left_behind: list[object] = []
+
+
+def _leave() -> None:
+    _left_behind.extend(each.leave() for each in _all)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave)
+
+
 class PostgresqlDatabase(Database):
     """Run the metastore's operations on PostgreSQL.
 
@@ -107,15 +127,17 @@ class PostgresqlDatabase(Database):
     """
 
     dialect = "postgresql"
+    driver = "asyncpg"
 
     def __init__(self, settings: DatabaseSettings, clock: Clock | None) -> None:
         self._target = Target.parse(settings)
         self._settings = settings
         self._clock = clock
         self._closed = False
-        self._here: PerLoop[_Here] = PerLoop(self._make)
+        self._here: PerLoop[_Here] = PerLoop(self._make, _Here.kill)
         self._sync = SyncCalls(settings.pool_size, settings.operation_timeout, self._target.place, self._drop)
         self.hub = WatchHub(clock or SystemClock(), self._look, tokens_of)
+        _all.add(self)
 
     def __str__(self) -> str:
         return self._target.place
@@ -148,6 +170,13 @@ class PostgresqlDatabase(Database):
                 with suppress(RuntimeError):
                     loop.call_soon_threadsafe(other.kill)
 
+    def leave(self) -> object:
+        """Begin anew after a fork; gives what is to be kept as it is."""
+        left = self._here, self._sync.take()
+        self._here = PerLoop(self._make, _Here.kill)
+        self._sync.forget()
+        return left
+
     def _drop(self, loop: asyncio.AbstractEventLoop) -> None:
         here = self._here.pop(loop)
         if here is not None:
@@ -156,6 +185,10 @@ class PostgresqlDatabase(Database):
     def run_blocking(self, function: Callable[[], Awaitable[T]]) -> T:
         """Run on an event loop of our own, on the calling thread where it runs none."""
         return self._sync.run(function)
+
+    def is_sync_call(self) -> bool:
+        """Tell whether the running code is a sync call."""
+        return self._sync.owns(asyncio.get_running_loop())
 
     async def _migrating(self, work: Awaitable[T]) -> T:
         try:
@@ -236,19 +269,25 @@ class PostgresqlDatabase(Database):
         here = self._here.get()
         scope = args[0] if args else None
         if isinstance(scope, TaskScope | AssetScope) and here.writes.comes_before(scope, None):
-            since = monotonic()
-            found: T = await here.writes.read(
-                Reading(scope, None, lambda: here.pool.run(work, repeatable=True, since=since))
-            )
+            start = partial(here.pool.run, work, repeatable=True, since=monotonic())
+            found: T = await here.writes.read(Reading(scope, None, start, work))
             return found
         return await here.pool.run(work, repeatable=True)
 
     async def write(self, procedure: Callable[P, Procedure[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a procedure in a transaction."""
         make = partial(procedure, *args, **kwargs)
-        done = await self._here.get().pool.run(
-            lambda link: write(link, procedure, make), repeatable=is_repeatable(procedure)
-        )
+
+        async def work() -> T:
+            return await self._here.get().pool.run(
+                lambda link: write(link, procedure, make), repeatable=is_repeatable(procedure)
+            )
+
+        if is_single(procedure) or self.is_sync_call():
+            done = await work()
+        else:
+            # Locks are held from one statement to the next, and the caller's loop may be blocked in between.
+            done = await in_thread(partial(self._sync.run, work), name="asyncstore transaction")
         self.hub.changed()
         return done
 

@@ -18,9 +18,10 @@ from ....errors import (
     StoreFullError,
     StoreReadOnlyError,
     StoreUnavailableError,
+    VersionConflictError,
 )
 
-__all__ = ["Fate", "NotConnected", "explain", "fate", "is_driver_error", "is_spoilt"]
+__all__ = ["EVENTS_HELD_UP", "Fate", "NotConnected", "explain", "fate", "is_driver_error", "is_held_up", "is_spoilt"]
 
 
 class NotConnected(Exception):
@@ -39,6 +40,10 @@ _DRIVER = (
     OSError,
     asyncio.TimeoutError,
 )
+
+
+#: Our own: the line of events, which is one for all, did not move in time.
+EVENTS_HELD_UP = "AS002"
 
 
 class Fate(Enum):
@@ -89,7 +94,7 @@ def fate(error: BaseException) -> Fate:
         return Fate.REFUSED if _is_wrong(error.error) else Fate.NOT_RUN
     if isinstance(error, asyncpg.PostgresError):
         state = error.sqlstate or ""
-        if state == "55P03":
+        if is_held_up(error):
             return Fate.LOCKED
         if state == "57014":
             return Fate.CANCELLED
@@ -107,6 +112,11 @@ def fate(error: BaseException) -> Fate:
     )
 
 
+def is_held_up(error: BaseException | None) -> bool:
+    """Tell whether a lock was not free, be it of a row or of the line of events."""
+    return isinstance(error, asyncpg.PostgresError) and error.sqlstate in {"55P03", EVENTS_HELD_UP}
+
+
 def is_spoilt(error: BaseException) -> bool:
     """Tell whether the connection is of no use any more: another one may be to a writable server, or know our plans."""
     return isinstance(error, asyncpg.PostgresError) and error.sqlstate in {"25006", "0A000", "26000"}
@@ -114,8 +124,11 @@ def is_spoilt(error: BaseException) -> bool:
 
 def _is_wrong(error: BaseException) -> bool:
     if isinstance(error, asyncpg.PostgresError):
-        return (error.sqlstate or "")[:2] in {"28", "3D", "42"}
+        state = error.sqlstate or ""
+        return state[:2] in {"28", "3D", "42"} or state == "08P01"
     # Other errors of TLS come with every connection that ends in the middle.
+    if isinstance(error, ConnectionError) and "rejected SSL upgrade" in str(error):
+        return True
     return isinstance(error, asyncpg.ClientConfigurationError | ssl.SSLCertVerificationError | ValueError)
 
 
@@ -124,7 +137,16 @@ _MEANING: dict[str, tuple[type[StoreError], str]] = {
     "3D000": (StoreUnavailableError, "does not exist on that server; create it first"),
     "42P01": (SchemaError, "has none of asyncstore's tables, or not all; run `asyncstore db upgrade`"),
     "42883": (SchemaError, "lacks functions of this release; run `asyncstore db upgrade`"),
-    "42501": (DatabaseError, "does not let this user do that; grant the rights on asyncstore's tables and sequence"),
+    "42501": (DatabaseError, "does not let this user do that; grant the rights that the page on databases lists"),
+    "3F000": (DatabaseError, "has none of the schemas of the search_path; create one first"),
+    "42P07": (SchemaError, "has a table of somebody else's under one of our names; use another schema or database"),
+    "42723": (SchemaError, "has a function of somebody else's under one of our names; use another schema or database"),
+    "42703": (SchemaError, "has a table of somebody else's under one of our names; use another schema or database"),
+    "42704": (ConfigurationError, "does not know an option of `[database] url`"),
+    "08P01": (
+        ConfigurationError,
+        "refused how the connection begins; where a pooler stands between, name its mode in `[database] pooler`",
+    ),
     "25006": (StoreReadOnlyError, "can only be read: it is a standby, or set to read-only transactions"),
     "53100": (StoreFullError, "has no space left; nothing was written"),
     "53200": (StoreBusyError, "is out of memory; nothing was written"),
@@ -133,6 +155,7 @@ _MEANING: dict[str, tuple[type[StoreError], str]] = {
         "has no connection left for us; raise max_connections or lower `[database] pool_size`",
     ),
     "55P03": (StoreBusyError, "holds a lock that another transaction has; nothing was written"),
+    EVENTS_HELD_UP: (StoreBusyError, "has another transaction recording events, which come one after the other"),
     "57014": (
         StoreBusyError,
         "cancelled the statement (a statement timeout, or an administrator); nothing was written",
@@ -156,6 +179,10 @@ def explain(error: BaseException, place: str) -> StoreError:
         return error
     if isinstance(error, asyncpg.PostgresError):
         state = error.sqlstate or ""
+        if state == "AS001":
+            return VersionConflictError(
+                error.column_name or "", int(error.constraint_name or 0), int(error.detail or 0)
+            )
         for length in (5, 3, 2):
             if state[:length] in _MEANING:
                 kind, meaning = _MEANING[state[:length]]
@@ -164,7 +191,7 @@ def explain(error: BaseException, place: str) -> StoreError:
             return DatabaseError(f"{place} reported an error ({error})")
     if isinstance(error, asyncpg.ClientConfigurationError):
         return ConfigurationError(f"[database] url: {place}: {error}")
-    if isinstance(error, ssl.SSLError):
+    if isinstance(error, ssl.SSLError) or "rejected SSL upgrade" in str(error):
         return StoreUnavailableError(
             f"{place}: TLS failed ({error}); check sslmode and sslrootcert in `[database] url`"
         )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from time import monotonic
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
-from ....errors import StoreError
+from ....errors import StoreClosedError, StoreError
 from ..batching import Batcher, Job
 from . import eager
 from .errors import Fate, explain, fate, is_driver_error, is_spoilt
@@ -34,11 +34,15 @@ class Lane(ABC, Generic[Q, A]):
 
     :param pool: opens the connection.
     :param name: of the tasks.
+    :param weigh: gives the bytes that a job sends; None where they do not count.
     """
 
-    def __init__(self, pool: Pool, name: str) -> None:
+    #: What is sent changes something.
+    writes: ClassVar[bool] = False
+
+    def __init__(self, pool: Pool, name: str, weigh: Callable[[Q], int] | None = None) -> None:
         self.pool = pool
-        self.batcher: Batcher[Q, A] = Batcher(self._send)
+        self.batcher: Batcher[Q, A] = Batcher(self._send, weigh=weigh)
         self._name = name
         self._link: Link | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -46,6 +50,8 @@ class Lane(ABC, Generic[Q, A]):
         self._on_its_way: tuple[list[Job[Q, A]], Statement, Link] | None = None
         self._watched: tuple[Link, float] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        #: A statement of the batch that is not sent eagerly is on its way.
+        self._sent = False
 
     # What a batch is.
 
@@ -69,6 +75,13 @@ class Lane(ABC, Generic[Q, A]):
     async def failed(self, batch: list[Job[Q, A]], error: Exception, link: Link | None) -> list[list[Job[Q, A]]]:
         """Deal with a batch whose statement ended in an error of the driver's; gives the batches to be sent again."""
 
+    def closed(self, *, sent: bool) -> StoreError:
+        """Give the error for a job that is not answered when the store is closed.
+
+        :param sent: it was sent.
+        """
+        return StoreClosedError(f"the store on {self.pool.target.place} was closed before the answer came")
+
     def admit(self, part: list[Job[Q, A]]) -> list[Job[Q, A]]:
         """Give those jobs that may be sent now; the others are seen to."""
         return part
@@ -78,6 +91,7 @@ class Lane(ABC, Generic[Q, A]):
     def _send(self, batch: list[Job[Q, A]]) -> None:
         link = self._link
         if link is not None and not link.closed:
+            until = self.until(batch[0])  # before it is sorted
             try:
                 statement = self.whole(batch)
             except Exception as error:  # what somebody asks for cannot be written down
@@ -86,7 +100,7 @@ class Lane(ABC, Generic[Q, A]):
             call = None if statement is None else link.ready(*statement)
             if call is not None and statement is not None:
                 self._on_its_way = batch, statement, link
-                self._watch(link, self.until(batch[0]))
+                self.watch(link, until)
                 eager.start(call, self._done)
                 return
         self.spawn(self._patiently(batch))
@@ -107,7 +121,8 @@ class Lane(ABC, Generic[Q, A]):
     def _returned(self, size: int) -> None:
         self.batcher.returned(size)
 
-    def _watch(self, link: Link, deadline: float) -> None:
+    def watch(self, link: Link, deadline: float) -> None:
+        """Drop the connection where it gives no answer for too long."""
         # A connection may be dead without a word: half of the time is for another one.
         left = deadline - monotonic()
         patience = min(max(left / 2, self.pool.operation_timeout / 4), left)
@@ -119,6 +134,10 @@ class Lane(ABC, Generic[Q, A]):
                 self._timer.cancel()
             self._timer = self._loop.call_at(until, self._look)
 
+    def unwatch(self) -> None:
+        """Hear that the answer came."""
+        self._watched = None
+
     def _look(self) -> None:
         self._timer = None
         if self._watched is None:
@@ -127,11 +146,12 @@ class Lane(ABC, Generic[Q, A]):
         if self._loop.time() < until:
             self._timer = self._loop.call_at(until, self._look)
         else:
-            link.kill()
+            link.give_up()
 
     def _answer(self, batch: list[Job[Q, A]], link: Link, statement: Statement, rows: list[Row]) -> list[Job[Q, A]]:
         try:
-            link.settle()
+            if self.writes:
+                link.settle()
             return self.answer(batch, statement, rows)
         except Exception as error:  # whatever it is, nobody may wait for ever
             for job in batch:
@@ -153,6 +173,7 @@ class Lane(ABC, Generic[Q, A]):
         rest: list[Job[Q, A]] | None = None,
     ) -> None:
         # Where a batch is more than a statement that is prepared, on a connection that is well.
+        self._sent = error is not None
         try:
             if isinstance(error, Exception):
                 todo = await self._failed(batch, error, link)
@@ -165,28 +186,29 @@ class Lane(ABC, Generic[Q, A]):
                     todo[:0] = await self._once(part)
         except asyncio.CancelledError:
             for job in batch:
-                job.future.cancel()
+                job.fail(self.closed(sent=self._sent))
             raise
         except Exception as unexpected:
             for job in batch:
                 job.fail(unexpected)
         finally:
+            self._sent = False
             self._returned(len(batch))
 
     async def _once(self, part: list[Job[Q, A]]) -> list[list[Job[Q, A]]]:
         deadline = min(self.until(job) for job in part)
         link: Link | None = None
-        sent = False
+        sent = self._sent = False
         try:
-            link = await self.pool.patiently(lambda: self._connected(deadline), deadline, repeatable=True)
+            link = await self.connected(deadline)
             statement = self.whole(part)
             assert statement is not None  # noqa: S101 - `parts` saw to it
-            sent = True
-            self._watch(link, deadline)
+            sent = self._sent = True
+            self.watch(link, deadline)
             try:
                 rows = await link.run(statement[0], *statement[1])
             finally:
-                self._watched = None
+                self.unwatch()
         except Exception as error:
             if not sent and len(part) > 1 and not isinstance(error, StoreError):
                 return [[job] for job in part]  # the fault of one that cannot be written down
@@ -196,6 +218,7 @@ class Lane(ABC, Generic[Q, A]):
                     job.fail(error)
                 return [rest] if rest else []
             return await self._failed(part, error, link)
+        self._sent = False
         return [[job] for job in self._answer(part, link, statement, rows)]
 
     def late(self, jobs: list[Job[Q, A]]) -> tuple[list[Job[Q, A]], list[Job[Q, A]]]:
@@ -204,12 +227,16 @@ class Lane(ABC, Generic[Q, A]):
         late = [job for job in jobs if self.until(job) <= now]
         return (late, [job for job in jobs if self.until(job) > now]) if late else (jobs, [])
 
-    async def _connected(self, deadline: float) -> Link:
+    async def connected(self, deadline: float) -> Link:
+        """Give the connection, opened anew where it is gone; tries until the time is over."""
+        return await self.pool.patiently(lambda: self._connect(deadline), deadline, repeatable=True)
+
+    async def _connect(self, deadline: float) -> Link:
         link = self._link
         if link is None or link.closed:
             if link is not None:
                 self.pool.drop(link)
-            link = self._link = await self.pool.open(deadline, lock_timeout=LOCK_SLICE)
+            link = self._link = await self.pool.open(deadline, lock_timeout=LOCK_SLICE, draws=self.writes)
         return link
 
     async def _failed(self, batch: list[Job[Q, A]], error: Exception, link: Link | None) -> list[list[Job[Q, A]]]:
@@ -222,8 +249,12 @@ class Lane(ABC, Generic[Q, A]):
         if link is not None and is_spoilt(error):
             link.kill()
         if len(batch) > 1 and fate(error) in {Fate.REFUSED, Fate.COLLIDED, Fate.LOCKED, Fate.CANCELLED}:
-            return [[job] for job in batch]  # it is the fault of few
-        return await self.failed(batch, error, link)
+            return self.apart(batch, error)  # it is the fault of few
+        return await self.failed(batch, error if link is None else link.why(error), link)
+
+    def apart(self, batch: list[Job[Q, A]], error: Exception) -> list[list[Job[Q, A]]]:
+        """Split a batch that failed by the fault of few; gives the batches to be sent again."""
+        return [[job] for job in batch]
 
     def give_up(self, batch: list[Job[Q, A]], error: Exception) -> None:
         """Answer every job with the store's error for one of the driver's."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import asyncpg
@@ -42,12 +44,18 @@ class Link:
         self._lock_timeout = lock_timeout
         self._prepared: dict[str, PreparedStatement[Any]] = {}
         self._warnings: list[str] = []
+        #: It was dropped since nothing came for too long.
+        self.silent = False
         raw.add_log_listener(self._note)
 
     @classmethod
-    async def open(cls, target: Target, *, lock_timeout: float, timeout: float) -> Link:
+    async def open(cls, target: Target, *, lock_timeout: float, timeout: float, draws: bool) -> Link:
         """Connect, and check the schema.
 
+        :param target: the database.
+        :param lock_timeout: seconds that a statement waits for a lock.
+        :param timeout: seconds that opening may take.
+        :param draws: find out `drawn`, too; who may only read has no right to.
         :raises SchemaError: it is not this release's.
         """
         raw = await target.connect(lock_timeout=lock_timeout, timeout=timeout)
@@ -59,7 +67,8 @@ class Link:
                 link.backend = (0, None) if target.pooled else (row[0], row[1])
                 revision = await link.run(_REVISION) if row[2] else []
                 check(str(revision[0][0]) if revision else None, target.place)
-                link.drawn = (await link.run(_DRAWN))[0][0]
+                if draws:
+                    link.drawn = (await link.run(_DRAWN))[0][0]
         except BaseException:
             raw.terminate()
             raise
@@ -79,13 +88,16 @@ class Link:
         statement = self._prepared.get(text)
         if statement is None or self.raw.is_closed():
             return None
+        if self._warnings:
+            self._warnings.clear()  # of an earlier statement
         return statement.fetch(*arguments)
 
     async def run(self, text: str, *arguments: Any) -> list[Row]:
         """Run a statement in a transaction of its own; gives its rows."""
+        self._warnings.clear()
         if self._target.pooled:
             # Between two round trips outside a transaction the pooler may take another connection of its own.
-            async with self.raw.transaction():
+            async with self.raw.transaction(isolation="read_committed"):
                 await self.raw.execute(self._preamble())
                 return await self.raw.fetch(text, *arguments)
         statement = self._prepared.get(text)
@@ -100,7 +112,9 @@ class Link:
 
     async def begin(self) -> None:
         """Begin a transaction of several statements."""
-        await self.raw.execute(f"BEGIN; {self._preamble()}" if self._target.pooled else "BEGIN")
+        self._warnings.clear()
+        begin = "BEGIN ISOLATION LEVEL READ COMMITTED"
+        await self.raw.execute(f"{begin}; {self._preamble()}" if self._target.pooled else begin)
 
     async def step(self, text: str, *arguments: Any) -> tuple[list[Row], int]:
         """Run a statement inside the transaction; gives its rows, and how many it touched."""
@@ -118,13 +132,14 @@ class Link:
         await self.raw.execute("COMMIT")
 
     def settle(self) -> None:
-        """Let go of what the server warned of, once a write is answered.
+        """Look at what the server warned of, once a write is answered.
 
         :raises OutcomeUnknownError: it said that the commit is not as durable as asked for: a wait for the synchronous
             standby was cancelled.
         """
         if self._warnings:
-            warnings, self._warnings = self._warnings, []
+            warnings = list(self._warnings)
+            self._warnings.clear()
             raise OutcomeUnknownError(
                 f"{self._target.place} answered with a warning, and may have committed on this server only: "
                 f"{'; '.join(warnings)}"
@@ -132,7 +147,26 @@ class Link:
 
     def kill(self) -> None:
         """Drop the connection, and whatever runs on it."""
-        self.raw.terminate()
+        try:
+            self.raw.terminate()
+        except RuntimeError:  # its loop is closed, and nobody else would tell the server
+            transport = getattr(self.raw, "_transport", None)
+            if transport is not None and (found := transport.get_extra_info("socket")) is not None:
+                with suppress(OSError):
+                    found.shutdown(socket.SHUT_RDWR)
+
+    def give_up(self) -> None:
+        """Drop the connection, since nothing came for too long."""
+        self.silent = True
+        self.kill()
+
+    def why(self, error: Exception) -> Exception:
+        """Give the reason of an error that a statement ended in: that we gave up, or the error itself."""
+        if not self.silent:
+            return error
+        found = TimeoutError("it gave no answer in time, see `[database] operation_timeout`")
+        found.__cause__ = error
+        return found
 
     async def close(self, timeout: float) -> None:
         """Close the connection; drops it where that takes too long."""

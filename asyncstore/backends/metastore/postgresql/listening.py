@@ -19,8 +19,8 @@ __all__ = ["CHANNEL", "Listener", "tokens_of"]
 CHANNEL = "asyncstore"
 _LOG = logging.getLogger(__name__)
 
-# Held while listening: who commits looks whether somebody holds it, see `asyncstore_tell`.
-_HOLD = "SELECT pg_advisory_lock_shared(1634956147, 1)"
+# Held while listening: who commits looks whether somebody holds it, see `asyncstore_watched`.
+_HOLD = "SELECT pg_advisory_lock_shared(1634956147, 1000 + slot) FROM generate_series(0, 63) AS slot"
 #: Seconds between two attempts to listen again, and between two signs of life of a quiet connection.
 _PAUSE = 0.5
 _SIGN_OF_LIFE = 5.0

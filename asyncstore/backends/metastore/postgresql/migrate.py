@@ -10,6 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
+from ....errors import SchemaError
 from ..migrate import BASE, HEAD, check, check_target, known, move
 from ..schema import VERSION_TABLE
 from .target import Target
@@ -25,7 +26,10 @@ async def _transaction(target: Target, timeout: float) -> AsyncGenerator[AsyncCo
     async def connect() -> object:
         return await target.connect(lock_timeout=timeout, timeout=timeout, planning=False)
 
-    engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
+    # Whoever waited for another migration must see what that one did.
+    engine = create_async_engine(
+        "postgresql+asyncpg://", async_creator=connect, poolclass=NullPool, isolation_level="READ COMMITTED"
+    )
     try:
         async with engine.begin() as connection:
             await connection.execute(text(_HOLD))
@@ -41,8 +45,10 @@ async def _revision_of(connection: AsyncConnection) -> str | None:
     """Read the revision; None where there are none of our tables."""
     if not (await connection.execute(text(f"SELECT to_regclass('{VERSION_TABLE}') IS NOT NULL"))).scalar_one():
         return None
-    found = (await connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}"))).scalar_one_or_none()  # noqa: S608
-    return None if found is None else str(found)
+    found = (await connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}"))).scalars().all()  # noqa: S608
+    if len(found) > 1:
+        raise SchemaError(f"{VERSION_TABLE} names {len(found)} revisions; it should name the one that its tables have")
+    return str(found[0]) if found else None
 
 
 async def read_revision(target: Target, timeout: float) -> str | None:
@@ -54,6 +60,9 @@ async def read_revision(target: Target, timeout: float) -> str | None:
 async def upgrade(target: Target, timeout: float) -> tuple[str | None, str]:
     """Bring the schema to this release's revision, once, however many processes do it at the same time."""
     async with _transaction(target, timeout) as connection:
+        encoding = (await connection.execute(text("SHOW server_encoding"))).scalar_one()
+        if encoding != "UTF8":
+            raise SchemaError(f"{target.place} has encoding {encoding}; keys and values need one with UTF8")
         before = await _revision_of(connection)
         if before is not None and before not in known():
             check(before, target.place)

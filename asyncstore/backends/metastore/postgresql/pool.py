@@ -44,13 +44,16 @@ class Pool:
         self._idle: list[Link] = []
         self._all: set[Link] = set()
         self._free = asyncio.Semaphore(size)
+        #: Operations that wait for a connection or have one.
+        self.users = 0
         self._closed = False
 
-    async def open(self, deadline: float, *, lock_timeout: float | None = None) -> Link:
+    async def open(self, deadline: float, *, lock_timeout: float | None = None, draws: bool = False) -> Link:
         """Open a connection that the caller keeps; one attempt.
 
         :param deadline: until when, by `time.monotonic()`.
         :param lock_timeout: seconds that its statements wait for a lock; None for the pool's.
+        :param draws: find out which versions were drawn, too.
         """
         self._check()
         try:
@@ -59,6 +62,7 @@ class Pool:
                 lock_timeout=self.lock_timeout if lock_timeout is None else lock_timeout,
                 # The server may fall silent just now: so that there is time for another attempt.
                 timeout=max((deadline - monotonic()) / 2, 0.01),
+                draws=draws,
             )
         except Exception as error:
             if is_driver_error(error):
@@ -80,16 +84,31 @@ class Pool:
         link.kill()
 
     async def run(
-        self, operation: Callable[[Link], Awaitable[T]], *, repeatable: bool, since: float | None = None
+        self,
+        operation: Callable[[Link], Awaitable[T]],
+        *,
+        repeatable: bool,
+        since: float | None = None,
+        until: float | None = None,
     ) -> T:
         """Run an operation on a connection, again and again while it surely did not run, until the time is over.
 
         :param operation: what to do; it may raise errors of the driver's.
         :param repeatable: it may be done again even where nobody knows whether it was done.
         :param since: when it was asked for, by `time.monotonic()`; None for now.
+        :param until: when it is given up, where that is sooner than by the operation timeout.
         :raises DatabaseError: it could not be done in time, or never can be.
         """
         deadline = (monotonic() if since is None else since) + self.operation_timeout
+        if until is not None:
+            deadline = min(deadline, until)
+        self.users += 1
+        try:
+            return await self._run(operation, deadline, repeatable=repeatable)
+        finally:
+            self.users -= 1
+
+    async def _run(self, operation: Callable[[Link], Awaitable[T]], deadline: float, *, repeatable: bool) -> T:
         try:
             async with asyncio.timeout(max(deadline - monotonic(), 0.0)):
                 await self._free.acquire()
@@ -130,6 +149,8 @@ class Pool:
             return result
         except (asyncpg.PostgresError, StoreError) as error:
             whole = not is_spoilt(error) and not link.closed and not link.raw.is_in_transaction()
+            if link.silent:
+                raise link.why(error) from error
             raise
         finally:
             alarm.cancel()
@@ -140,7 +161,7 @@ class Pool:
 
     def _silent(self, link: Link) -> None:
         # Nothing came in time. The other connections are to the same server, and the next attempt needs a new one.
-        link.kill()
+        link.give_up()
         idle, self._idle = self._idle, []
         for each in idle:
             self.drop(each)

@@ -17,7 +17,7 @@ from .errors import Fate, NotConnected, fate
 from .link import Link
 from .writing import Write, commit_call, outcome_of
 
-__all__ = ["committing", "is_repeatable", "read", "spell", "write"]
+__all__ = ["committing", "is_repeatable", "is_single", "read", "spell", "write"]
 
 T = TypeVar("T")
 
@@ -41,6 +41,11 @@ def spell(step: Step) -> tuple[str, list[Any]]:
 def is_repeatable(procedure: Callable[..., Procedure[Any]]) -> bool:
     """Tell whether a procedure may be done again where nobody knows whether it was done."""
     return procedure not in _ONCE
+
+
+def is_single(procedure: Callable[..., Procedure[Any]]) -> bool:
+    """Tell whether a procedure is one statement."""
+    return procedure in _SINGLE
 
 
 async def read(link: Link, steps: Procedure[T]) -> T:

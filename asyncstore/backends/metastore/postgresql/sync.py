@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 from asyncio import _get_running_loop  # pyright: ignore[reportPrivateUsage]  # documented; avoids an exception
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TypeVar
+from weakref import WeakSet
 
 from ....blocking import outside, warn_if_on_loop
 from ....errors import StoreBusyError
@@ -38,7 +38,7 @@ class SyncCalls:
         self._place = place
         self._idle: list[asyncio.AbstractEventLoop] = []
         self._free = threading.Semaphore(size)
-        self._process = os.getpid()
+        self._all: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
         #: No loop is kept any more.
         self.closed = False
 
@@ -48,8 +48,6 @@ class SyncCalls:
         :raises StoreBusyError: every loop was in use for too long.
         """
         warn_if_on_loop()
-        if self._process != os.getpid():  # the loops of the parent share its sockets
-            self._idle, self._free, self._process = [], threading.Semaphore(self._size), os.getpid()
         if _get_running_loop() is not None:
             return self._elsewhere(function)
         return self._here(function)
@@ -63,7 +61,9 @@ class SyncCalls:
         try:
             with suppress(IndexError):
                 loop = self._idle.pop()
-            loop = loop or asyncio.new_event_loop()
+            if loop is None:
+                loop = asyncio.new_event_loop()
+                self._all.add(loop)
 
             async def call() -> T:
                 return await function()
@@ -106,6 +106,14 @@ class SyncCalls:
         if failure:
             raise failure[0]
         return outcome[0]
+
+    def owns(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Tell whether a loop is one of ours, and so runs nothing but a call."""
+        return loop in self._all
+
+    def forget(self) -> None:
+        """Leave the loops to the process that this one was forked from; theirs are its sockets."""
+        self._idle, self._free = [], threading.Semaphore(self._size)
 
     def take(self) -> list[asyncio.AbstractEventLoop]:
         """Take the loops that nobody runs, to end what is on them."""

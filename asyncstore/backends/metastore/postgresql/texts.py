@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = [
     "COMMIT",
+    "COMMIT_PATIENTLY",
     "GET_ASSET",
     "GET_ASSETS",
     "GET_ASSET_ENTRIES",
@@ -65,7 +66,7 @@ UPDATE asyncstore_asset_state AS s SET
   updated_by = $5::text, operation = $6::bigint
 FROM asyncstore_asset a
 WHERE a.id = $2 AND a.deactivated_at IS NULL AND s.asset_id = a.id AND s.key = $3::text
-RETURNING s.version, s.updated_at, CASE WHEN NOT pg_try_advisory_xact_lock(1634956147, 1) THEN
+RETURNING s.version, s.updated_at, CASE WHEN asyncstore_watched() THEN
   pg_notify('asyncstore', asyncstore_token($2, NULL, NULL, NULL, $3)) END
 """
 
@@ -76,13 +77,19 @@ UPDATE asyncstore_task_state AS s SET
 FROM asyncstore_task_instance t
 WHERE t.dag_id = $2 AND t.run_id = $3 AND t.task_id = $4 AND t.map_index = $5
   AND s.task_instance_id = t.id AND s.key = $6::text
-RETURNING s.version, s.updated_at, CASE WHEN NOT pg_try_advisory_xact_lock(1634956147, 1) THEN
+RETURNING s.version, s.updated_at, CASE WHEN asyncstore_watched() THEN
   pg_notify('asyncstore', asyncstore_token(NULL, $2, $3, $4, $6)) END
 """
 
 PUT_ASSETS = "SELECT asset, key, version, moment FROM asyncstore_put_assets($1, $2, $3, $4, $5, $6)"
 PUT_TASKS = "SELECT key, version, moment FROM asyncstore_put_tasks($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
-COMMIT = f"SELECT * FROM asyncstore_commit({', '.join(f'${number}' for number in range(1, 20))})"  # noqa: S608
+_COMMIT = ", ".join(f"${number}" for number in range(1, 19))
+COMMIT = f"SELECT * FROM asyncstore_commit({_COMMIT}, $19)"  # noqa: S608
+# Waits for locks for as long as is said, which must be heard before the function begins.
+COMMIT_PATIENTLY = f"""
+SELECT made.* FROM set_config('lock_timeout', $20, true) AS patience (said),
+  LATERAL asyncstore_commit({_COMMIT}, CASE WHEN patience.said IS NOT NULL THEN $19::text[] END) AS made
+"""  # noqa: S608
 
 
 def _entry(text: str, expires: str) -> str:

@@ -11,6 +11,7 @@ from ....changes import Delete, Put
 from ....scopes import Scope
 from ..batching import Job
 from ..pending import Pending
+from .link import Link
 from .writing import Write
 
 __all__ = ["Reading", "Turn", "Turns", "outcome_behind", "split"]
@@ -22,7 +23,8 @@ class Reading:
 
     :ivar scope: of what is read.
     :ivar key: of what is read; None for anything of the scope.
-    :ivar start: begins it.
+    :ivar start: begins it, on a connection of its own choice.
+    :ivar work: does it on a given connection; None where `start` needs none of the pool's.
     :ivar plain: it asks for the text of the key and no more.
     :ivar behind: the write of the same batch whose outcome says what is read.
     """
@@ -30,6 +32,7 @@ class Reading:
     scope: Scope
     key: str | None
     start: Callable[[], Awaitable[Any]]
+    work: Callable[[Link], Awaitable[Any]] | None = None
     plain: bool = False
     behind: Turn | None = None
 

@@ -3,32 +3,39 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from random import uniform
 from time import monotonic
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import asyncpg
 
-from ....changes import CommitResult, Put
-from ....errors import OutcomeUnknownError, StoreBusyError, StoreError, VersionConflictError
+from ....changes import CommitResult
+from ....errors import OutcomeUnknownError, StoreClosedError, StoreError
 from ....scopes import Scope
 from ..batching import Job
 from . import texts
-from .errors import Fate, NotConnected, fate
+from .aside import Aside, Unit
+from .errors import EVENTS_HELD_UP, Fate, explain, fate, is_driver_error, is_held_up
 from .lane import Lane, Statement
 from .link import Link, Row
 from .pool import Pool
 from .recovery import Resolved, resolve
 from .turns import Reading, Turn, Turns, outcome_behind, split
-from .writing import Write, WriteJob, answer_commits, answer_puts, commits, drawn_in, puts, touches
+from .writing import Write, WriteJob, answer_commits, answer_puts, commits, drawn_in, puts, weigh
 
 __all__ = ["WriteLane"]
 
 _PAUSE = 0.05
 #: Seconds that a commit waits for somebody's lock at a time, before it lets another one try.
 _LOCK_SLICE = 0.25
+#: Seconds that the server has to answer, once it waits no more.
+_MOMENT = 1.0
+
+
+def _weigh(asked: Write | Reading) -> int:
+    return weigh(asked) if isinstance(asked, Write) else 0
 
 
 class WriteLane(Lane[Write | Reading, Any]):
@@ -38,11 +45,12 @@ class WriteLane(Lane[Write | Reading, Any]):
     :param now: tells the time; None where the server's is meant.
     """
 
+    writes: ClassVar[bool] = True
+
     def __init__(self, pool: Pool, now: Callable[[], int | None]) -> None:
-        super().__init__(pool, "asyncstore commits")
+        super().__init__(pool, "asyncstore commits", _weigh)
         self._now = now
-        #: What waits for a lock, by what it touches: later commits of the same key queue behind it.
-        self._aside: dict[tuple[Any, str | None], _Queue] = {}
+        self._aside = Aside()
         #: Not all connections may wait for locks: others have work to do.
         self._patient = asyncio.Semaphore(max(pool.size // 2, 1))
         self._turns = Turns()
@@ -51,11 +59,26 @@ class WriteLane(Lane[Write | Reading, Any]):
 
     def submit(self, write: Write) -> asyncio.Future[CommitResult]:
         """Make a commit, together with those that come meanwhile."""
-        if self._aside and (queue := self._queue(write)) is not None:
+        if self._aside:
             job: WriteJob = Job(write, asyncio.get_running_loop().create_future())
-            self._join(queue, job)
-            return job.future
+            if self._aside.concerns(job):
+                self._step_aside([job])
+                return job.future
         return self.batcher.submit(write)
+
+    @property
+    def idle(self) -> bool:
+        """Tell whether everything is answered."""
+        return self.batcher.idle and not self._aside
+
+    def closed(self, *, sent: bool) -> StoreError:
+        """Give the error for a commit that is not answered when the store is closed."""
+        if not sent:
+            return StoreClosedError(f"the store on {self.pool.target.place} was closed; nothing was written")
+        return OutcomeUnknownError(
+            f"the store on {self.pool.target.place} was closed before the answer came; the write happened wholly or "
+            "not at all"
+        )
 
     # Reads in their turn.
 
@@ -78,26 +101,56 @@ class WriteLane(Lane[Write | Reading, Any]):
 
     async def _read(self, part: list[Turn]) -> None:
         waiting: dict[asyncio.Future[Any], Turn] = {}
+        here: list[tuple[Turn, Callable[[Link], Awaitable[Any]]]] = []
         for job in part:
             reading = job.asked
             assert isinstance(reading, Reading)  # noqa: S101 - the parts are of one kind
             known, text = (False, None) if reading.behind is None else outcome_behind(reading.behind)
             if known:
                 job.answer(text)
-                continue
-            try:
-                waiting[asyncio.ensure_future(reading.start())] = job
-            except StoreError as error:
-                job.fail(error)
-        if waiting:
+            elif reading.work is not None:
+                here.append((job, reading.work))
+            else:
+                try:
+                    waiting[asyncio.ensure_future(reading.start())] = job
+                except StoreError as error:
+                    job.fail(error)
+        for job, work in here:
+            again = await self._read_here(job, work)
+            if again is not None:
+                waiting[again] = job
+        if not waiting:
+            return
+        try:
             await asyncio.wait(waiting)
+        except asyncio.CancelledError:
+            for each in waiting:
+                each.cancel()
+            raise
         for done, job in waiting.items():
             if done.cancelled():
-                job.future.cancel()
+                job.fail(self.closed(sent=False))
             elif (failure := done.exception()) is not None:
                 job.fail(failure)
             else:
                 job.answer(done.result())
+
+    async def _read_here(self, job: Turn, work: Callable[[Link], Awaitable[Any]]) -> asyncio.Future[Any] | None:
+        # On the lane's own connection: the others may all be in use, by those who wait for somebody's lock.
+        assert isinstance(job.asked, Reading)  # noqa: S101
+        try:
+            deadline = self.until(job)
+            link = await self.connected(deadline)
+            self.watch(link, deadline)
+            try:
+                job.answer(await work(link))
+            finally:
+                self.unwatch()
+        except Exception as error:
+            if is_driver_error(error):
+                return asyncio.ensure_future(job.asked.start())
+            job.fail(error)
+        return None
 
     # How it goes.
 
@@ -125,11 +178,21 @@ class WriteLane(Lane[Write | Reading, Any]):
             return part
         admitted: list[Turn] = []
         for job in part:
-            if isinstance(job.asked, Write) and (queue := self._queue(job.asked)) is not None:
-                self._join(queue, cast("WriteJob", job))
+            if isinstance(job.asked, Write) and self._aside.concerns(cast("WriteJob", job)):
+                self._step_aside([cast("WriteJob", job)])
             else:
                 admitted.append(job)
         return admitted
+
+    def apart(self, batch: list[Turn], error: Exception) -> list[list[Turn]]:
+        """Split a batch that failed by the fault of few."""
+        if not (isinstance(error, asyncpg.PostgresError) and error.sqlstate == EVENTS_HELD_UP):
+            return super().apart(batch, error)
+        # The events of all processes are one line: those of this batch wait in it together, and hold up nothing else.
+        events = [job for job in batch if isinstance(job.asked, Write) and job.asked.commit.events]
+        self._step_aside(cast("list[WriteJob]", events))
+        rest = [job for job in batch if job not in events]
+        return [rest] if rest else []
 
     def whole(self, batch: list[Turn]) -> Statement | None:
         """Give the statement that makes all of a batch, None where there are reads between."""
@@ -169,10 +232,10 @@ class WriteLane(Lane[Write | Reading, Any]):
             return await self._resolve(batch, error, link)
         if found in {Fate.LOCKED, Fate.CANCELLED}:
             for job in batch:
-                self._step_aside(job)
+                self._step_aside([job])
             return []
         if isinstance(error, asyncpg.PostgresError) and error.sqlstate == "AS001":
-            self._conflict(batch[0], error)
+            batch[0].fail(explain(error, self.pool.target.place))
             return []
         # An attempt that is begun late would be cut short, and leave a doubt where there is none now.
         latest = monotonic() + max(_PAUSE, self.pool.operation_timeout / 8)
@@ -181,12 +244,6 @@ class WriteLane(Lane[Write | Reading, Any]):
         if again:
             await asyncio.sleep(uniform(_PAUSE / 2, _PAUSE))  # noqa: S311 - jitter
         return [again] if again else []
-
-    def _conflict(self, job: WriteJob, error: asyncpg.PostgresError) -> None:
-        actual, place = int(error.detail or 0), int(error.hint or 1)
-        change = job.asked.commit.changes[place - 1]
-        assert isinstance(change, Put)  # noqa: S101 - nothing else asks for a version
-        job.fail(VersionConflictError(change.key, change.if_version or 0, actual))
 
     # Lost connections.
 
@@ -202,15 +259,21 @@ class WriteLane(Lane[Write | Reading, Any]):
                 self._unknown(cast("list[WriteJob]", late), still)
                 batch = cast("list[WriteJob]", rest)
                 continue
-            for job, result in found.made:
-                job.answer(result)
-            self._unknown(found.unknown, error)
-            return [found.again] if found.again else []
+            again = self._resolved(found, error)
+            # In halves, should it have been too much for the server.
+            half = (len(again) + 1) // 2
+            return [part for part in (again[:half], again[half:]) if part]
         return []
 
+    def _resolved(self, found: Resolved, error: Exception) -> list[WriteJob]:
+        for job, result in found.made:
+            job.answer(result)
+        self._unknown(found.unknown, error)
+        return found.again
+
     async def _look_after(self, batch: list[WriteJob], lost: Link | None, deadline: float) -> Resolved:
-        link = await self._connected(deadline)
-        alarm = asyncio.get_running_loop().call_later(max(deadline - monotonic(), 0.01), link.kill)
+        link = await self.connected(deadline)
+        alarm = asyncio.get_running_loop().call_later(max(deadline - monotonic(), 0.01), link.give_up)
         try:
             return await resolve(link, batch, lost)
         finally:
@@ -227,76 +290,67 @@ class WriteLane(Lane[Write | Reading, Any]):
 
     # Locks.
 
-    def _queue(self, write: Write) -> _Queue | None:
-        for place, key in touches(write.commit):
-            for other, queue in self._aside.items():
-                if other[0] == place and (key is None or other[1] is None or other[1] == key):
-                    return queue
-        return None
+    def _step_aside(self, jobs: list[WriteJob]) -> None:
+        until = min(monotonic() + self.pool.lock_timeout, *(job.asked.until for job in jobs))
+        self.spawn(self._wait(self._aside.add(jobs, until)))
 
-    def _step_aside(self, job: WriteJob) -> None:
-        self._join(self._queue(job.asked) or [], job)
-
-    def _join(self, queue: _Queue, job: WriteJob) -> None:
-        queue.append((job, min(monotonic() + self.pool.lock_timeout, job.asked.until)))
-        for touched in touches(job.asked.commit) or [((), None)]:
-            self._aside.setdefault(touched, queue)
-        if len(queue) == 1:
-            self.spawn(self._wait(queue))
-
-    async def _wait(self, queue: _Queue) -> None:
+    async def _wait(self, unit: Unit) -> None:
+        used: list[Link] = []
         try:
-            while queue:
-                job, until = queue[0]
-                if not job.future.done():
-                    await self._alone(job, until)
-                queue.pop(0)
+            for before in unit.behind:
+                await before.done.wait()
+            unit.behind.clear()
+            await self._make(unit.jobs, unit.until, used)
         finally:
-            for job, _ in queue:
-                job.fail(StoreBusyError(f"{self.pool.target.place}: the store was closed while the commit waited"))
-            for touched in [touched for touched, other in self._aside.items() if other is queue]:
-                del self._aside[touched]
+            for job in unit.jobs:
+                job.fail(self.closed(sent=bool(used)))
+            self._aside.remove(unit)
 
-    async def _alone(self, job: WriteJob, until: float) -> None:
-        statement = commits([job], self._now())
-        locked = True
-        while locked and not job.future.done():
-            locked = False
+    async def _make(self, jobs: list[WriteJob], until: float, used: list[Link]) -> None:
+        """Make commits that wait for a lock.
+
+        :param used: the connection on which they are on their way, for who looks from outside.
+        """
+        while jobs := [job for job in jobs if not job.future.done()]:
+            statement = commits(jobs, self._now())
+            since = min(job.asked.until for job in jobs) - self.pool.operation_timeout
             try:
                 async with self._patient:
                     patience = min(_LOCK_SLICE, max(until - monotonic(), 0.001))
-                    since = job.asked.until - self.pool.operation_timeout
-                    rows = await self.pool.run(partial(_run, statement, patience), repeatable=False, since=since)
-            except asyncio.CancelledError:
-                job.future.cancel()
-                raise
+                    rows = await self.pool.run(
+                        partial(_run, statement, patience, used),
+                        repeatable=False,
+                        since=since,
+                        until=monotonic() + patience + _MOMENT,
+                    )
             except Exception as error:
+                lost = used[0] if used else None
+                used.clear()
                 cause = error.__cause__
-                state = cause.sqlstate if isinstance(cause, asyncpg.PostgresError) else None
-                locked = state == "55P03" and monotonic() < until
-                if state == "AS001" and isinstance(cause, asyncpg.PostgresError):
-                    self._conflict(job, cause)
-                elif not locked:
-                    job.fail(error)
+                if isinstance(error, OutcomeUnknownError) and cause is not None:
+                    jobs = await self._look_aside(jobs, lost, since, error)
+                elif not is_held_up(cause) or monotonic() >= until:
+                    if len(jobs) > 1:
+                        for job in jobs:
+                            await self._make([job], until, used)
+                    else:
+                        jobs[0].fail(error)
             else:
-                answer_commits([job], rows)
+                answer_commits(jobs, rows)
+
+    async def _look_aside(
+        self, jobs: list[WriteJob], lost: Link | None, since: float, error: Exception
+    ) -> list[WriteJob]:
+        try:
+            found = await self.pool.run(lambda link: resolve(link, jobs, lost), repeatable=True, since=since)
+        except Exception as still:  # away for too long
+            self._unknown(jobs, still)
+            return []
+        return self._resolved(found, error)
 
 
-#: Commits that wait for one lock, in order, each with the time when it is given up.
-_Queue = list[tuple[WriteJob, float]]
-
-
-async def _run(statement: Statement, patience: float, link: Link) -> list[Row]:
-    try:
-        await link.begin()
-        await link.raw.execute(f"SET LOCAL lock_timeout = {max(round(patience * 1000), 1)}")
-        rows, _ = await link.step(statement[0], *statement[1])
-    except Exception as error:
-        if fate(error) is Fate.LOST:  # before it was committed
-            raise NotConnected(error) from error
-        if not link.closed:
-            await link.raw.execute("ROLLBACK")
-        raise
-    await link.commit()
+async def _run(statement: Statement, patience: float, used: list[Link], link: Link) -> list[Row]:
+    used[:] = [link]
+    rows = await link.run(texts.COMMIT_PATIENTLY, *statement[1], f"{max(round(patience * 1000), 1)}ms")
     link.settle()
     return rows

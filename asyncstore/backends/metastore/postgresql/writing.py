@@ -29,6 +29,8 @@ __all__ = [
     "outcome_of",
     "puts",
     "touches",
+    "waits_for",
+    "weigh",
 ]
 
 #: Behind every event in the numbers of a commit's parts.
@@ -210,9 +212,34 @@ def _sort(batch: list[WriteJob]) -> None:
         batch.sort(key=_order)
 
 
-def touches(commit: Commit) -> list[tuple[Hashable, str | None]]:
-    """Give what a commit changes: a key of a scope, or the whole scope (None)."""
-    return [(_place(change.scope), None if isinstance(change, Clear) else change.key) for change in commit.changes]
+def touches(commit: Commit) -> list[tuple[Hashable, Hashable]]:
+    """Give what a commit changes: a key of a place, or all of the place (None)."""
+    return [_touched(change) for change in commit.changes]
+
+
+def waits_for(commit: Commit) -> list[tuple[Hashable, Hashable]]:
+    """Give where a commit must take its turn: the keys that it changes, and its watcher, whose events are in order."""
+    lease = commit.lease
+    return [*touches(commit), *([] if lease is None else [("watcher", lease.watcher_id)])]
+
+
+def _touched(change: Change) -> tuple[Hashable, Hashable]:
+    scope = change.scope
+    if isinstance(scope, AssetScope):
+        return scope.asset_id, None if isinstance(change, Clear) else change.key
+    # A clear may be one of all map indices.
+    key = None if isinstance(change, Clear) else (scope.map_index, change.key)
+    return (scope.dag_id, scope.run_id, scope.task_id), key
+
+
+def weigh(write: Write) -> int:
+    """Give the size of what a commit sends, roughly: its values and payloads."""
+    if write.put is not None:
+        return len(write.put.value)
+    commit = write.commit
+    return sum(len(change.value) for change in commit.changes if isinstance(change, Put)) + sum(
+        len(event.payload) for event in commit.events
+    )
 
 
 def _column(changes: list[Change], name: str) -> list[Any]:

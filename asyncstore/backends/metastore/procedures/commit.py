@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ....changes import Clear, Commit, CommitResult, Delete, NewEvent, Put, RecordedEvent
 from ....clock import from_microseconds, to_microseconds
 from ....errors import VersionConflictError
@@ -12,7 +14,7 @@ from .. import statements
 from ..steps import Procedure, ask
 from .state import Parameters, get_entry, locate, require_asset
 
-__all__ = ["Revisions", "commit", "most_revisions"]
+__all__ = ["Revisions", "commit", "commit_beside", "most_revisions"]
 
 
 #: Revisions taken beyond what is needed, where nobody else takes any: a counter that does not move costs no page.
@@ -78,12 +80,15 @@ def most_revisions(changes: Commit) -> int:
     return len(changes.changes) + len(changes.events)
 
 
-def commit(changes: Commit, now: int, revisions: Revisions | None = None) -> Procedure[CommitResult]:
+def commit(
+    changes: Commit, now: int, revisions: Revisions | None = None, *, cascades: bool = True
+) -> Procedure[CommitResult]:
     """Apply a commit; where it raises, the caller must undo what it did.
 
     :param changes: the commit.
     :param now: the time in microseconds, read under the write lock, so that later versions have later times.
     :param revisions: of the transaction; None for those of a transaction of the caller's.
+    :param cascades: the connection heeds foreign keys, which SQLite leaves to whoever opens it.
     """
     lease = changes.lease
     if lease is not None:
@@ -95,13 +100,33 @@ def commit(changes: Commit, now: int, revisions: Revisions | None = None) -> Pro
         if isinstance(change, Put):
             versions.append((yield from _put(change, revisions, changes.updated_by, now)))
         else:
-            yield from _remove(change)
+            yield from _remove(change, cascades=cascades)
             versions.append(0)
     events: list[RecordedEvent] = []
     for event in changes.events:
         recorded = yield from _record(event, changes.lease, revisions, now)
         events.append(recorded)
     return CommitResult(from_microseconds(now), tuple(versions), tuple(events))
+
+
+def commit_beside(changes: Commit, now: Callable[[], int]) -> Procedure[CommitResult]:
+    """Apply a commit inside a transaction of the caller's, wholly or not at all.
+
+    :param changes: the commit.
+    :param now: tells the time in microseconds.
+    """
+    # Nobody else may write between what is checked and what is written; and a savepoint outside of a transaction would
+    # be one by itself.
+    yield ask(statements.hold_revision)
+    yield ask(statements.savepoint)
+    try:
+        done = yield from commit(changes, now(), cascades=False)
+    except Exception:
+        yield ask(statements.undo_to_savepoint)
+        yield ask(statements.release_savepoint)
+        raise
+    yield ask(statements.release_savepoint)
+    return done
 
 
 def _revision(revisions: Revisions) -> Procedure[int]:
@@ -151,7 +176,7 @@ def _put(put: Put, revisions: Revisions, updated_by: str | None, now: int) -> Pr
     return version
 
 
-def _remove(change: Delete | Clear) -> Procedure[None]:
+def _remove(change: Delete | Clear, *, cascades: bool) -> Procedure[None]:
     scope = change.scope
     owner, where = locate(scope)
     if isinstance(scope, AssetScope):
@@ -163,8 +188,12 @@ def _remove(change: Delete | Clear) -> Procedure[None]:
     elif not owner.is_task:
         yield ask(statements.clear_asset, owner, **where)
     elif change.all_map_indices:
+        if not cascades:
+            yield ask(statements.clear_mapped_instances, **where)
         yield ask(statements.drop_mapped_instances, **where)
     else:
+        if not cascades:
+            yield ask(statements.clear_task_instance, **where)
         yield ask(statements.drop_task_instance, **where)
 
 

@@ -20,7 +20,7 @@ from ...watching import WatchHub
 from ..database import Database, Then
 from ..dialect import sqlite_parameters, sqlite_sql
 from ..migrate import check_target
-from ..procedures.commit import commit as commit_procedure
+from ..procedures.commit import commit_beside
 from ..steps import Procedure, Step
 from . import cleanup, migrate
 from .applying import read_value, run
@@ -63,6 +63,7 @@ class SqliteDatabase(Database):
     """
 
     dialect = "sqlite"
+    driver = "aiosqlite"
 
     def __init__(self, target: Target, *, lock_timeout: float, durability: str, clock: Clock) -> None:
         self._target = target
@@ -127,7 +128,11 @@ class SqliteDatabase(Database):
 
     def committing(self, commit: Commit) -> Procedure[CommitResult]:
         """Give the procedure that makes a commit."""
-        return commit_procedure(commit, self._clock.microseconds())
+        return commit_beside(commit, self.now)
+
+    def is_sync_call(self) -> bool:
+        """Tell whether the running code is a sync call."""
+        return inline()
 
     async def read(self, procedure: Callable[P, Procedure[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a procedure of SELECTs."""

@@ -14,14 +14,20 @@ LANGUAGE sql IMMUTABLE AS $$
     ELSE 'a' || asset END || ':' || CASE WHEN key IS NULL THEN '*' ELSE substr(md5(key), 1, 8) END
 $$;
 
--- Tell listeners, when the transaction commits. Each listener shares an advisory lock: whoever can have it for itself
--- has nobody to tell, and a listener that comes later waits for this transaction and then reads.
+-- Whether somebody listens. Each listener shares 64 advisory locks: whoever can have one of them for itself has nobody to
+-- tell, and a listener that comes later waits for this transaction and then reads. Of 64, so that those who look at the
+-- same moment seldom find each other there.
+CREATE FUNCTION asyncstore_watched() RETURNS boolean LANGUAGE sql VOLATILE AS $$
+  SELECT NOT pg_try_advisory_xact_lock(1634956147, 1000 + pg_backend_pid() % 64)
+$$;
+
+-- Tell listeners, when the transaction commits.
 CREATE FUNCTION asyncstore_tell(assets bigint[], dags text[], runs text[], tasks text[], keys text[]) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
   tokens text;
 BEGIN
-  IF pg_try_advisory_xact_lock(1634956147, 1) THEN
+  IF NOT asyncstore_watched() THEN
     RETURN;
   END IF;
   SELECT string_agg(DISTINCT asyncstore_token(c.asset, c.dag, c.run, c.task, c.key), ' ') INTO tokens
@@ -32,7 +38,7 @@ END $$;
 -- Tell every listener that anything may have changed.
 CREATE FUNCTION asyncstore_tell_all() RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-  IF NOT pg_try_advisory_xact_lock(1634956147, 1) THEN
+  IF asyncstore_watched() THEN
     PERFORM pg_notify('asyncstore', '*');
   END IF;
 END $$;
@@ -118,7 +124,7 @@ BEGIN
     END IF;
     RETURN NEXT;
   END LOOP;
-  IF NOT pg_try_advisory_xact_lock(1634956147, 1) THEN
+  IF asyncstore_watched() THEN
     PERFORM asyncstore_tell(
       NULL, ARRAY(SELECT dags[i] FROM unnest(instances) i), ARRAY(SELECT runs[i] FROM unnest(instances) i),
       ARRAY(SELECT tasks[i] FROM unnest(instances) i), keys
@@ -134,7 +140,8 @@ DECLARE
 BEGIN
   LOOP
     SELECT t.id INTO found_id FROM asyncstore_task_instance t
-    WHERE t.dag_id = dag AND t.run_id = run AND t.task_id = task AND t.map_index = map;
+    WHERE t.dag_id = dag AND t.run_id = run AND t.task_id = task AND t.map_index = map
+    FOR KEY SHARE;  -- nobody drops it before there is state of it
     IF found_id IS NOT NULL THEN
       RETURN found_id;
     END IF;
@@ -199,7 +206,8 @@ END $$;
 --
 -- Gives for each commit either one row that says why it was not made (`unknown`, `inactive`, `lost`, `conflict`), or a
 -- row for each change (`version`) and event (`event`, `duplicate`). What shows too late raises AS001 and undoes the
--- whole call: the caller then makes the commits one by one, where it can only be a conflict of that one.
+-- whole call: the caller then makes the commits one by one, where it can only be a conflict of that one. AS002 says that
+-- the line of events did not move in time.
 CREATE FUNCTION asyncstore_commit(
   at bigint,
   m_writer text[], m_operation bigint[], m_watcher bigint[], m_fence bigint[],
@@ -368,7 +376,8 @@ BEGIN
       IF number IS NULL THEN
         number := asyncstore_version_of(at, c_asset[c], c_dag[c], c_run[c], c_task[c], c_map[c], c_key[c]);
         RAISE SQLSTATE 'AS001' USING
-          MESSAGE = 'a version that was checked changed before the write', DETAIL = number, HINT = c - first_change + 1;
+          MESSAGE = 'a version that was checked changed before the write',
+          DETAIL = number, COLUMN = c_key[c], CONSTRAINT = c_if[c];
       END IF;
       moment := asyncstore_now(at);
       IF fresh AND c_asset[c] IS NOT NULL THEN
@@ -390,7 +399,11 @@ BEGIN
     commit := e_commit[e];
     CONTINUE WHEN NOT made[commit];
     IF next_id IS NULL THEN
-      UPDATE asyncstore_revision SET value = value + events RETURNING value - events + 1 INTO next_id;
+      BEGIN
+        UPDATE asyncstore_revision SET value = value + events RETURNING value - events + 1 INTO next_id;
+      EXCEPTION WHEN lock_not_available THEN
+        RAISE SQLSTATE 'AS002' USING MESSAGE = 'another transaction records events';
+      END;
     END IF;
     outcome := 'event';
     number := next_id;
