@@ -77,8 +77,9 @@ class DatabaseSettings(_Section):
     pooler: Literal["none", "session", "transaction"] = Field(
         default="none",
         description=(
-            "What stands between here and PostgreSQL. `transaction`: a pooler such as pgbouncer in transaction mode; "
-            "then there are no prepared statements and no LISTEN, and each operation takes more round trips."
+            "What stands between here and PostgreSQL. `session`: a pooler such as pgbouncer in session mode, which "
+            "refuses what connections are otherwise set up with at their beginning. `transaction`: one in transaction "
+            "mode; then there are no prepared statements and no LISTEN, and each operation takes more round trips."
         ),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
-from asyncstore import OutcomeUnknownError, StoreClosedError, Store, StoreError, TaskScope
+from asyncstore import OutcomeUnknownError, Store, StoreClosedError, StoreError, TaskScope
 from asyncstore.watchers import ClaimedWatcher
 from tests.postgres.store_support import ORDERS, Looked, eventually
 

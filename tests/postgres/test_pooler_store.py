@@ -283,12 +283,12 @@ async def test_the_pooler_itself_is_restarted(pgbouncer: Pooler, pgbouncer_url: 
 
 
 async def test_without_the_setting_the_way_out_is_named(pgbouncer_url: str) -> None:
-    with pytest.raises(StoreError, match=r'unsupported startup parameter.*`\[database\] pooler = "transaction"`'):
+    with pytest.raises(StoreError, match=r"name its mode in `\[database\] pooler`.*unsupported startup parameter"):
         async with opened(pgbouncer_url, operation_timeout=0.3):
             pass
 
 
-async def test_in_session_mode_no_setting_is_needed(make_pooler: MakePooler) -> None:
+async def test_in_session_mode(make_pooler: MakePooler) -> None:
     url = make_pooler(pool_size=20, pool_mode="session")
-    async with opened(url) as store:
+    async with opened(url, pooler="session") as store:
         await everything(store, "alone")

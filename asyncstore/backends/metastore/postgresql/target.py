@@ -18,7 +18,7 @@ from ....settings import DatabaseSettings
 __all__ = ["APPLICATION", "Target"]
 
 APPLICATION = "asyncstore"
-_HOST = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[^\[\]:/]*)(:\d{1,5})?")
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[^\[\]:/]*)(?::(\d{1,5}))?")
 _TIMES = {"connect_timeout", "tcp_user_timeout"}
 _NOT_TAKEN = _TIMES | {
     *("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count"),
@@ -74,7 +74,9 @@ class Target:
         if "ssl" in options:  # as SQLAlchemy spells it
             options.setdefault("sslmode", options.pop("ssl"))
         address = parts.netloc.rpartition("@")[2]
-        if parts.fragment or not all(_HOST.fullmatch(host) for host in address.split(",")):
+        # A sign in the password that is not encoded ends the address too early; what follows has its "@".
+        torn = parts.fragment or "@" in parts.path or any("@" in name for name in options)
+        if torn or not all(_is_host(host) for host in address.split(",")):
             raise _no_url()
         _check_options(options)
         hosts = options.get("host", address)
@@ -131,6 +133,11 @@ class Target:
                     self.dsns[:] = [dsn, *(other for other in dsns if other != dsn)]
                 return connection
         raise AssertionError("no host is named")
+
+
+def _is_host(text: str) -> bool:
+    found = _HOST.fullmatch(text)
+    return found is not None and int(found[2] or 0) < 65536
 
 
 def _no_url() -> ConfigurationError:
