@@ -42,7 +42,7 @@ pytestmark = pytest.mark.anyio
 NEW = TaskScope("dag", "run", "new")
 _WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
 _LISTENING = (
-    "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = 1634956147 AND objid = 1000"
+    "SELECT count(*) / 64 FROM pg_locks WHERE locktype = 'advisory' AND classid = 1634956147 AND objid >= 1000"
     " AND mode = 'ShareLock' AND granted"
     " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
 )
