@@ -125,7 +125,7 @@ class SqliteSite(Site):
         await asyncio.to_thread(self._unlink, purpose)
 
     def _unlink(self, purpose: str) -> None:
-        for suffix in ("", "-wal", "-shm"):
+        for suffix in ("", "-wal", "-shm", "-queue"):
             Path(f"{self.path(purpose)}{suffix}").unlink(missing_ok=True)
 
     async def run(self, purpose: str, statements: list[str]) -> None:

@@ -459,7 +459,7 @@ async def test_a_file_that_is_deleted_while_it_is_open(url: str, path: Path, rep
     async with connect(url) as store:
         state = store.task_state(TASK)
         await state.aset("key", 1)
-        for suffix in ("", "-wal", "-shm"):
+        for suffix in ("", "-wal", "-shm", "-queue"):
             path.with_name(path.name + suffix).rename(path.with_name(f"old{suffix}"))
         if replaced:
             open_and_write(url)

@@ -164,7 +164,7 @@ def _database_files(store: Store) -> list[Path]:
     if not isinstance(file, Path):
         return []
     path = file.resolve()
-    return [path, *(path.with_name(path.name + end) for end in ("-wal", "-shm", "-journal"))]
+    return [path, *(path.with_name(path.name + end) for end in ("-wal", "-shm", "-journal", "-queue"))]
 
 
 def _log_to_stderr(level: int) -> None:
