@@ -11,12 +11,12 @@ import pytest
 
 from asyncstore import Asset, Commit, MetastoreBackend, NewEvent, OutcomeUnknownError, Put, StoreClosedError, TaskScope
 from asyncstore.backends.metastore.postgresql import database
-from tests.postgres.client import LoopThread
+from tests.postgres.client import Connection, LoopThread
 from tests.postgres.databases import Databases
 from tests.postgres.held import EVENTS, held, rows_of, waiting
 from tests.postgres.processes import PATIENCE
 from tests.postgres.proxy import Proxy
-from tests.postgres.store_support import TASK, migrated
+from tests.postgres.store_support import TASK, eventually, migrated
 
 pytestmark = pytest.mark.anyio
 
@@ -58,6 +58,15 @@ async def closed(backend: MetastoreBackend, running: list[asyncio.Task[str]]) ->
     async with asyncio.timeout(PATIENCE):
         await backend.aclose()
         return list(await asyncio.gather(*running))
+
+
+async def alone(bare: Connection) -> bool:
+    """Tell whether nobody of ours is connected any more."""
+    await bare.execute("SELECT pg_stat_clear_snapshot()")
+    count = await bare.fetchval(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'asyncstore'"
+    )
+    return bool(count == 0)
 
 
 TOLD = {StoreClosedError.__name__, OutcomeUnknownError.__name__}
@@ -147,11 +156,12 @@ async def test_calls_of_other_threads(database_url: str) -> None:
     await backend.aset(TASK, "locked", "0")
     with LoopThread("another loop") as thread:
         async with held(database_url, rows_of("locked")) as bare:
-            elsewhere = asyncio.run_coroutine_threadsafe(outcome(backend.aset(TASK, "locked", "1")), thread.loop)
+            told_there = outcome(backend.aset(TASK, "locked", "1"))
+            elsewhere = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(told_there, thread.loop))
             running = start(
                 asyncio.to_thread(backend.set, TASK, "locked", "2"),
                 asyncio.to_thread(backend.run_blocking, lambda: backend.adelete_run(TASK.dag_id, TASK.run_id)),
-                asyncio.wrap_future(elsewhere),
+                elsewhere,
             )
             await waiting(bare, 3)
             told = await closed(backend, running)
@@ -168,8 +178,13 @@ async def test_a_task_group_does_not_end_as_if_it_were_written(database_url: str
             await waiting(bare)
             await backend.aclose()
 
-        with pytest.raises(ExceptionGroup) as caught:
+        async def both() -> None:
             async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
                 group.create_task(backend.aset(TASK, "locked", "1"))
                 group.create_task(close())
+
+        with pytest.raises(ExceptionGroup) as caught:
+            await both()
         assert {type(error).__name__ for error in caught.value.exceptions} <= TOLD
+        # The close itself was cancelled, by the group: what was just being opened goes when it is there.
+        await eventually(lambda: alone(bare), "the connections to go")

@@ -9,7 +9,7 @@ import asyncio
 import threading
 from asyncio import get_running_loop
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Generic, TypeVar
 
 __all__ = ["Batcher", "Job", "PerLoop"]
@@ -96,6 +96,10 @@ class Batcher(Generic[Q, A]):
             self._busy = True
             self._send([job])
         return future
+
+    def put_back(self, jobs: Sequence[Job[Q, A]]) -> None:
+        """Have jobs of a batch that goes out wait for the next one, in front of all others."""
+        self._waiting.extendleft(reversed(jobs))
 
     def returned(self, size: int) -> None:
         """Go on, now that a batch of so many jobs is answered."""

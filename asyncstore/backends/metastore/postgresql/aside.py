@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
 from .writing import WriteJob, waits_for
@@ -49,9 +49,9 @@ class Aside:
     def __bool__(self) -> bool:
         return bool(self.units)
 
-    def concerns(self, job: WriteJob) -> bool:
-        """Tell whether a commit must come behind one that waits."""
-        for place, key in waits_for(job.asked.commit):
+    def concerns(self, touches: Sequence[tuple[Hashable, Hashable]]) -> bool:
+        """Tell whether a commit that touches this must come behind one that waits."""
+        for place, key in touches:
             known = self._places.get(place)
             if known is not None and known.before(key):
                 return True

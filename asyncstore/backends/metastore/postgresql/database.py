@@ -83,10 +83,14 @@ class _Here:
     async def close(self) -> None:
         """Close every connection; what is on its way is answered first, if that is soon."""
         deadline = monotonic() + _PATIENCE
-        while not self._idle and monotonic() < deadline:  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
-        self.stop()
-        await self.pool.close()
+        try:
+            while not self._idle and monotonic() < deadline:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+            self.stop()
+            await self.pool.close()
+        except BaseException:
+            self.kill()
+            raise
 
     @property
     def _idle(self) -> bool:
@@ -159,16 +163,18 @@ class PostgresqlDatabase(Database):
         self._closed = self._sync.closed = True
         everywhere = dict(self._here.clear())
         here = everywhere.pop(asyncio.get_running_loop(), None)
-        if here is not None:
-            await here.close()
         # Loops of threads that make no call now, and loops of the user's in other threads.
         idle = [(loop, everywhere.pop(loop, None)) for loop in self._sync.take()]
-        if idle:
-            await in_thread(partial(_end, idle), name="asyncstore close")
         for loop, other in everywhere.items():
             if not loop.is_closed():
                 with suppress(RuntimeError):
                     loop.call_soon_threadsafe(other.kill)
+        try:
+            if here is not None:
+                await here.close()
+        finally:
+            if idle:
+                await in_thread(partial(_end, idle), name="asyncstore close")
 
     def leave(self) -> object:
         """Begin anew after a fork; gives what is to be kept as it is."""

@@ -82,9 +82,9 @@ class Lane(ABC, Generic[Q, A]):
         """
         return StoreClosedError(f"the store on {self.pool.target.place} was closed before the answer came")
 
-    def admit(self, part: list[Job[Q, A]]) -> list[Job[Q, A]]:
-        """Give those jobs that may be sent now; the others are seen to."""
-        return part
+    def admit(self, part: list[Job[Q, A]]) -> tuple[list[Job[Q, A]], list[Job[Q, A]]]:
+        """Give those jobs that may be sent now, and those to be asked for again behind them; the others are seen to."""
+        return part, []
 
     # How it goes.
 
@@ -180,7 +180,9 @@ class Lane(ABC, Generic[Q, A]):
             else:
                 todo = [[job] for job in rest] if rest is not None else self.parts(batch)
             while todo:
-                part = self.admit([job for job in todo.pop(0) if not job.future.done()])
+                part, rest = self.admit([job for job in todo.pop(0) if not job.future.done()])
+                if rest:
+                    todo.insert(0, rest)
                 if part:
                     # In front of the rest, which may be about the same keys.
                     todo[:0] = await self._once(part)

@@ -46,6 +46,7 @@ class Pool:
         self._free = asyncio.Semaphore(size)
         #: Operations that wait for a connection or have one.
         self.users = 0
+        self._opening: set[asyncio.Future[Link]] = set()
         self._closed = False
 
     async def open(self, deadline: float, *, lock_timeout: float | None = None, draws: bool = False) -> Link:
@@ -56,14 +57,23 @@ class Pool:
         :param draws: find out which versions were drawn, too.
         """
         self._check()
-        try:
-            link = await Link.open(
+        opening = asyncio.ensure_future(
+            Link.open(
                 self.target,
                 lock_timeout=self.lock_timeout if lock_timeout is None else lock_timeout,
                 # The server may fall silent just now: so that there is time for another attempt.
                 timeout=max((deadline - monotonic()) / 2, 0.01),
                 draws=draws,
             )
+        )
+        self._opening.add(opening)
+        opening.add_done_callback(self._opening.discard)
+        try:
+            # Not cut short: asyncpg would leave the error of a handshake that nobody waits for any more.
+            link = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_kill)
+            raise
         except Exception as error:
             if is_driver_error(error):
                 raise NotConnected(error) from error
@@ -196,6 +206,8 @@ class Pool:
     async def close(self) -> None:
         """Close every connection; those in use are dropped."""
         self._closed = True
+        if self._opening:
+            await asyncio.wait(self._opening, timeout=1.0)
         idle, self._idle = self._idle, []
         for link in self._all.difference(idle):
             link.kill()
@@ -203,8 +215,15 @@ class Pool:
         self._all.clear()
 
     def kill(self) -> None:
-        """Drop every connection, from a thread where their loop does not run."""
+        """Drop every connection, those too that are about to be there."""
         self._closed = True
+        for opening in self._opening:
+            opening.add_done_callback(_kill)
         for link in self._all:
             link.kill()
         self._all.clear()
+
+
+def _kill(opened: asyncio.Future[Link]) -> None:
+    if not opened.cancelled() and opened.exception() is None:
+        opened.result().kill()

@@ -14,7 +14,6 @@ import asyncpg
 from ....changes import CommitResult
 from ....errors import OutcomeUnknownError, StoreClosedError, StoreError
 from ....scopes import Scope
-from ..batching import Job
 from . import texts
 from .aside import Aside, Unit
 from .errors import EVENTS_HELD_UP, Fate, explain, fate, is_driver_error, is_held_up
@@ -22,8 +21,9 @@ from .lane import Lane, Statement
 from .link import Link, Row
 from .pool import Pool
 from .recovery import Resolved, resolve
+from .sifting import Touched, are_plain, sift
 from .turns import Reading, Turn, Turns, outcome_behind, split
-from .writing import Write, WriteJob, answer_commits, answer_puts, commits, drawn_in, puts, weigh
+from .writing import Write, WriteJob, answer_commits, answer_puts, commits, drawn_in, puts, waits_for, weigh
 
 __all__ = ["WriteLane"]
 
@@ -32,6 +32,8 @@ _PAUSE = 0.05
 _LOCK_SLICE = 0.25
 #: Seconds that the server has to answer, once it waits no more.
 _MOMENT = 1.0
+#: Commits from which another round trip costs less than to have them all go by the statement for any kind.
+_WORTH_SIFTING = 48
 
 
 def _weigh(asked: Write | Reading) -> int:
@@ -59,11 +61,6 @@ class WriteLane(Lane[Write | Reading, Any]):
 
     def submit(self, write: Write) -> asyncio.Future[CommitResult]:
         """Make a commit, together with those that come meanwhile."""
-        if self._aside:
-            job: WriteJob = Job(write, asyncio.get_running_loop().create_future())
-            if self._aside.concerns(job):
-                self._step_aside([job])
-                return job.future
         return self.batcher.submit(write)
 
     @property
@@ -155,6 +152,12 @@ class WriteLane(Lane[Write | Reading, Any]):
     # How it goes.
 
     def _send(self, batch: list[Turn]) -> None:
+        if len(batch) >= _WORTH_SIFTING and not self._reads:
+            writes = cast("list[WriteJob]", batch)
+            if not are_plain(writes):
+                now, later = sift(writes)
+                self.batcher.put_back(cast("list[Turn]", later))
+                batch = cast("list[Turn]", now)
         self._turns.sent(batch)
         if self._aside:
             self.spawn(self._patiently(batch))
@@ -172,17 +175,26 @@ class WriteLane(Lane[Write | Reading, Any]):
             return []
         return await super()._once(part)
 
-    def admit(self, part: list[Turn]) -> list[Turn]:
+    def admit(self, part: list[Turn]) -> tuple[list[Turn], list[Turn]]:
         """Have commits wait behind those of the same keys that wait for a lock."""
         if not self._aside:
-            return part
+            return part, []
         admitted: list[Turn] = []
-        for job in part:
-            if isinstance(job.asked, Write) and self._aside.concerns(cast("WriteJob", job)):
-                self._step_aside([cast("WriteJob", job)])
-            else:
+        touched = Touched()
+        for place, job in enumerate(part):
+            if not isinstance(job.asked, Write):
                 admitted.append(job)
-        return admitted
+                continue
+            touches = waits_for(job.asked.commit)
+            if not self._aside.concerns(touches):
+                admitted.append(job)
+                touched.add(touches)
+            elif touched.meets(touches):
+                # It must come behind one that goes now, too, which may yet have to step aside before it.
+                return admitted, part[place:]
+            else:
+                self._step_aside([cast("WriteJob", job)])
+        return admitted, []
 
     def apart(self, batch: list[Turn], error: Exception) -> list[list[Turn]]:
         """Split a batch that failed by the fault of few."""
