@@ -147,7 +147,10 @@ def _index(pending: Pending, jobs: Iterable[Job[Write, Any]]) -> None:
     for job in jobs:
         asked = job.asked[1]
         if isinstance(asked, Commit):
-            pending.add(asked)
+            try:
+                pending.add(asked)
+            except Exception:  # what is no commit at all; it will be refused
+                pending.add_everything()
         elif asked.writes:
             pending.add_everything()
 
@@ -218,10 +221,14 @@ class _Batch:
         size, end = 0, time.monotonic() + MOST_SECONDS
         for job in self._jobs:
             asked = job.asked[1]
-            put = plain_put(asked) if isinstance(asked, Commit) else None
+            try:
+                put = plain_put(asked) if isinstance(asked, Commit) else None
+            except Exception as error:
+                outcomes.append(error)
+                continue
             if put is not None:
                 outcomes.append(self._put(put, asked.updated_by))  # type: ignore[union-attr]
-                size += len(put.value)
+                size += _size(asked)
             else:
                 outcomes.append(self._one(asked))
                 size += _size(asked)
@@ -248,7 +255,7 @@ class _Batch:
 
     def _one(self, asked: Commit | Work) -> Outcome:
         # One change leaves nothing behind where it fails; several need a place to go back to.
-        several = asked.writes if isinstance(asked, Work) else most_revisions(asked) > 1
+        several = asked.writes if isinstance(asked, Work) else most_revisions(asked) > 1 or bool(asked.events)
         execute = self._cursor.execute
         if several:
             if isinstance(asked, Commit):
@@ -276,7 +283,8 @@ class _Batch:
 def _size(asked: Commit | Work) -> int:
     if isinstance(asked, Work):
         return 0
-    return sum(len(change.value) for change in asked.changes if isinstance(change, Put))
+    values = (change.value for change in asked.changes if isinstance(change, Put))
+    return sum(len(value) for value in values if type(value) is str)  # what is none will be refused
 
 
 class Desk:

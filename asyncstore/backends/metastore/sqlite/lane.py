@@ -212,7 +212,10 @@ class Lane:
             if self._raw is None or self._closing:
                 raise _closed(self._place)
             if self._connection is None:
-                self._connection = _Connection(self._raw, self._place, self._name)
+                try:
+                    self._connection = _Connection(self._raw, self._place, self._name)
+                except RuntimeError as error:
+                    raise StoreBusyError(f"{self._place}: no thread can be started for it ({error})") from error
                 weakref.finalize(self, _retire, self._connection, self._born)
             return self._connection
 

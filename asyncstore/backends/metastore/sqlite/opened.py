@@ -105,7 +105,8 @@ class Opened:
             result = function(*args)
             raw.execute("COMMIT")
         except BaseException:
-            self.revisions.forget()
+            if begin != "BEGIN":  # else it is perhaps the reader's, and they are not its to forget
+                self.revisions.forget()
             with suppress(sqlite3.Error):  # the first error says more
                 roll_back(raw)
             raise

@@ -20,6 +20,8 @@ __all__ = ["Queue"]
 _PAUSE = 0.0002
 #: Seconds after which the lock of somebody who was stopped or forgot it is left alone.
 _COURTESY = 0.1
+#: Seconds for which the queue is left alone then, and where it cannot be used.
+_ALONE = 1.0
 
 if sys.platform == "win32":
 
@@ -55,6 +57,7 @@ class Queue:
     def __init__(self, path: Path | None) -> None:
         self._path = None if path is None or sys.platform == "win32" else f"{path}-queue"
         self._handle: int | None = None
+        self._alone_until = 0.0
         self._leave: weakref.finalize[..., Queue] | None = None
 
     @contextmanager
@@ -69,7 +72,7 @@ class Queue:
 
     def _enter(self) -> int | None:
         # Nothing that goes wrong here matters: the folder may be read-only, the file system may have no locks.
-        if self._path is None:
+        if self._path is None or (self._alone_until and time.monotonic() < self._alone_until):
             return None
         try:
             handle = self._handle
@@ -80,16 +83,17 @@ class Queue:
                 now = time.monotonic()
                 end = end or now + _COURTESY
                 if now >= end:
+                    self._alone_until = now + _ALONE
                     return None
                 time.sleep(_PAUSE)
         except OSError:
-            self._path = None
+            self._alone_until = time.monotonic() + _ALONE
             return None
         return handle
 
     def _open(self, path: str) -> int:
         self.close()
-        handle = self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        handle = self._handle = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
         self._leave = weakref.finalize(self, _leave, handle, path)
         return handle
 

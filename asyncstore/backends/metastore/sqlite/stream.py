@@ -12,7 +12,7 @@ from copy import copy
 from functools import partial
 from typing import Any, ClassVar, Generic, TypeVar
 
-from ....errors import DatabaseError, StoreCorruptError, StoreError, StoreFullError
+from ....errors import DatabaseError, StoreBusyError, StoreCorruptError, StoreFullError
 from ..batching import Batcher, Job
 from .errors import mapped
 from .lane import Lane, Waiting
@@ -30,13 +30,14 @@ class _Crowd(Waiting, Generic[Q, A]):
     """Speak for everybody in a batch.
 
     :ivar jobs: those that are not answered yet; the first of them came first.
+    :ivar over: those of them whose time is over.
     """
 
-    __slots__ = ("_stream", "jobs")
+    __slots__ = ("jobs", "over")
 
-    def __init__(self, stream: Stream[Q, A], jobs: Sequence[Job[Q, A]]) -> None:
-        self._stream = stream
+    def __init__(self, jobs: Sequence[Job[Q, A]]) -> None:
         self.jobs = jobs
+        self.over: list[Job[Q, A]] = []
 
     @property
     def deadline(self) -> float:
@@ -50,14 +51,11 @@ class _Crowd(Waiting, Generic[Q, A]):
             raise asyncio.CancelledError
 
     def refuse(self, error: Exception) -> None:
-        """Refuse those whose time is over; the others wait on."""
+        """Raise an error where the time of some is over."""
         now = time.monotonic()
-        over = [job for job in self.jobs if job.asked[0] <= now]
-        if len(over) == len(self.jobs):
+        self.over = [job for job in self.jobs if job.asked[0] <= now]
+        if self.over:
             raise error
-        if over:
-            self._stream.report(over, self._stream.each(over, error))
-            self.jobs = [job for job in self.jobs if job.asked[0] > now]
 
 
 class Stream(ABC, Generic[Q, A]):
@@ -99,17 +97,25 @@ class Stream(ABC, Generic[Q, A]):
         self.sending(jobs)
         try:
             self._lane.send(partial(self._carry, jobs))
-        except StoreError as error:  # closed
+        except Exception as error:  # closed, or no thread can be started
             self._settle(jobs, self.each(jobs, error), len(jobs))
 
     def _carry(self, jobs: list[Job[Q, A]]) -> None:
         # In the lane's thread.
         left: list[Job[Q, A]] = jobs
         outcomes: list[Outcome] = []
-        crowd = _Crowd(self, jobs)
+        crowd = _Crowd(jobs)
         try:
             while True:
-                outcomes = self._lane.work(crowd, self._perform, crowd)
+                try:
+                    outcomes = self._lane.work(crowd, self._perform, crowd)
+                except StoreBusyError as error:
+                    rest = [job for job in crowd.jobs if job not in crowd.over]
+                    if not rest or not crowd.over:
+                        raise
+                    self.report(crowd.over, self._apart(crowd.over, error))
+                    crowd.jobs = rest  # they wait on
+                    continue
                 done = len(outcomes)
                 if done == len(crowd.jobs):
                     left = list(crowd.jobs)
@@ -128,13 +134,13 @@ class Stream(ABC, Generic[Q, A]):
 
     def _apart(self, jobs: list[Job[Q, A]], error: BaseException) -> list[Outcome]:
         # One of them may have been too much for the disk, or be on a damaged page: nobody suffers for another.
-        if len(jobs) == 1:
+        if len(jobs) == 1 and not self.innocent(jobs[0]):
             return [error]
-        apart = isinstance(error, self._APART) or type(error) is DatabaseError
+        apart = isinstance(error, self._APART) or type(error) is DatabaseError or _is_unwritten(error)
         return [self._alone(job) if apart or self.innocent(job) else _another(error) for job in jobs]
 
     def _alone(self, job: Job[Q, A]) -> Outcome:
-        crowd = _Crowd(self, [job])
+        crowd = _Crowd([job])
         try:
             return self._lane.work(crowd, self._perform, crowd)[0]
         except BaseException as error:
@@ -170,12 +176,17 @@ class Stream(ABC, Generic[Q, A]):
             if future.done():
                 continue
             if isinstance(outcome, BaseException):
-                future.set_exception(outcome)
+                future.set_exception(self.explain(outcome) if isinstance(outcome, sqlite3.Error) else outcome)
             else:
                 future.set_result(outcome)
         if returned:
             self.settled()
             self.batcher.returned(returned)
+
+
+def _is_unwritten(error: BaseException) -> bool:
+    # As where a file may not grow beyond a limit: said before anything is committed.
+    return getattr(error.__cause__, "sqlite_errorname", None) == "SQLITE_IOERR_WRITE"
 
 
 def _another(error: BaseException) -> BaseException:
