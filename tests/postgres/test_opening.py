@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import ssl
-import struct
-import subprocess
-import traceback
-from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Generator
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -19,34 +14,22 @@ from click.testing import CliRunner
 from sqlalchemy.engine import make_url
 
 from asyncstore import (
-    ConfigurationError,
     DatabaseError,
-    DatabaseSettings,
     MetastoreBackend,
     SchemaError,
-    Settings,
-    Store,
-    StoreError,
     StoreReadOnlyError,
     StoreUnavailableError,
-    connect,
 )
 from asyncstore.backends.metastore import migrate, schema
 from asyncstore.cli import main
 from tests.postgres.databases import Databases
 from tests.postgres.fixtures import MakeServer
+from tests.postgres.opening import SECRET, connected_store, refused, said_by_upgrade, works
 from tests.postgres.server import HOST, LOGIN, PASSWORD, Server, free_port
-from tests.postgres.store_support import ORDERS, TASK, eventually, migrated
+from tests.postgres.store_support import ORDERS, TASK, migrated
 
 pytestmark = pytest.mark.anyio
 
-#: A password that no server here takes; no message may show it.
-SECRET = "tell-nobody"
-#: The two halves of one that was not quoted.
-HALVES = ("xyzzy", "plugh")
-
-_SSL_REQUEST = struct.pack("!II", 8, 80877103)
-_NO_ENCRYPTION = b"SFATAL\0C28000\0Mno pg_hba.conf entry for this host, no encryption\0\0"
 _TABLES = "SELECT relname FROM pg_class WHERE relname LIKE 'asyncstore%'"
 
 
@@ -77,227 +60,6 @@ def own_database(own: Server) -> Generator[str]:
     yield database
     own.expect_no_connections(database)
     own.drop_database(database)
-
-
-@asynccontextmanager
-async def connected_store(url: str, **options: object) -> AsyncGenerator[Store]:
-    settings = DatabaseSettings.model_validate({"operation_timeout": 2.5, **options})
-    async with connect(url, settings=Settings(database=settings)) as store:
-        yield store
-
-
-async def works(url: str, **options: object) -> None:
-    async with connected_store(url, **options) as store:
-        state = store.asset_state[ORDERS]
-        await state.aset_many({"a": 1, "b": 2})
-        assert list(await asyncio.gather(state.aget("a"), state.aget("b"))) == [1, 2]
-        assert await state.akeys() == ["a", "b"]
-
-
-def sockets() -> set[str]:
-    """Name the sockets of this process, where the system tells them."""
-    found: set[str] = set()
-    for file in Path("/proc/self/fd").glob("*"):
-        with suppress(OSError):
-            found.add(str(file.readlink()))
-    return {name for name in found if name.startswith("socket")}
-
-
-async def refused(url: str, kind: type[StoreError], *words: str, secrets: tuple[str, ...] = (SECRET,)) -> None:
-    """Hold that nothing but one error comes of a URL, that it says what is wrong, and that nothing stays open."""
-    before = sockets()
-    with pytest.raises(StoreError) as caught:
-        async with connected_store(url, operation_timeout=0.3):
-            pass
-    text, whole = str(caught.value), "".join(traceback.format_exception(caught.value))
-    assert type(caught.value) is kind, text
-    for word in words:
-        assert word in text
-    for secret in secrets:
-        assert secret not in whole
-    await eventually(lambda: sockets() <= before, "sockets to close")
-
-
-async def said_by_upgrade(url: str) -> str:
-    backend = MetastoreBackend(url, operation_timeout=2.5)
-    with pytest.raises(StoreError) as caught:
-        await backend.aupgrade()
-    await backend.aclose()
-    return f"{type(caught.value).__name__}: {caught.value}"
-
-
-def by_way_of(url: str, host: str, port: int, options: str) -> str:
-    return f"{make_url(url).set(host=host, port=port).render_as_string(hide_password=False)}{options}"
-
-
-# TLS. The wheel's server is built without it, so what speaks it stands before the server, as it does in some clouds.
-
-
-class Certificates:
-    """Certificates that sign themselves: the server's, for the name localhost, and another one."""
-
-    _WORDS = (
-        *("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
-        *("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"),
-    )
-
-    def __init__(self, folder: Path) -> None:
-        program = shutil.which("openssl")
-        if program is None:
-            pytest.skip("the program openssl is not installed, which makes the certificates")
-        self.server, self.other = folder / "server.crt", folder / "other.crt"
-        for path in (self.server, self.other):
-            subprocess.run(
-                [program, *self._WORDS, "-keyout", path.with_suffix(".key"), "-out", path],
-                check=True,
-                capture_output=True,
-            )
-
-    def context(self, *, clients: Path | None = None) -> ssl.SSLContext:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self.server, self.server.with_suffix(".key"))
-        if clients is not None:
-            context.verify_mode = ssl.CERT_REQUIRED
-            context.load_verify_locations(clients)
-        return context
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return Certificates(tmp_path_factory.mktemp("tls"))
-
-
-class Front:
-    """Takes connections that speak TLS and leads them to a server; turns away all others."""
-
-    def __init__(self, url: str, context: ssl.SSLContext) -> None:
-        self.url = url
-        self.asked = 0
-        self.port = 0
-        self._context = context
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    def through(self, options: str, host: str = HOST) -> str:
-        return by_way_of(self.url, host, self.port, options)
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        self.asked += 1
-        with suppress(OSError, EOFError):
-            await self._serve(reader, writer)
-        writer.close()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if await reader.readexactly(8) != _SSL_REQUEST:
-            writer.write(b"E" + struct.pack("!I", len(_NO_ENCRYPTION) + 4) + _NO_ENCRYPTION)
-            return
-        writer.write(b"S")
-        await writer.drain()
-        await writer.start_tls(self._context)
-        place = make_url(self.url)
-        behind, onwards = await asyncio.open_connection(place.host, place.port)
-        try:
-            done = [asyncio.ensure_future(forward(*way)) for way in ((reader, onwards), (behind, writer))]
-            await asyncio.wait(done, return_when=asyncio.FIRST_COMPLETED)
-            for way in done:
-                way.cancel()
-            await asyncio.gather(*done, return_exceptions=True)
-        finally:
-            onwards.close()
-
-    async def end(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-
-async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(65536):
-        writer.write(data)
-        await writer.drain()
-
-
-@asynccontextmanager
-async def fronted(url: str, context: ssl.SSLContext) -> AsyncGenerator[Front]:
-    front = Front(url, context)
-    server = await asyncio.start_server(front.serve, HOST, 0)
-    front.port = server.sockets[0].getsockname()[1]
-    try:
-        yield front
-    finally:
-        server.close()
-        await front.end()
-
-
-@pytest.mark.parametrize(
-    ("host", "options"),
-    [
-        (HOST, ""),  # TLS where the server has it
-        (HOST, "?sslmode=require"),
-        (HOST, "?ssl=require"),
-        (HOST, "?sslmode=verify-ca&sslrootcert={}"),
-        ("localhost", "?sslmode=verify-full&sslrootcert={}"),
-    ],
-)
-async def test_tls(host: str, options: str, certificates: Certificates, database_url: str) -> None:
-    async with fronted(database_url, certificates.context()) as front:
-        await works(front.through(options.format(certificates.server), host))
-        assert front.asked >= 1
-
-
-async def test_tls_with_a_certificate_of_the_clients(certificates: Certificates, database_url: str) -> None:
-    context = certificates.context(clients=certificates.other)
-    async with fronted(database_url, context) as front:
-        key = certificates.other.with_suffix(".key")
-        await works(front.through(f"?sslmode=require&sslcert={certificates.other}&sslkey={key}"))
-
-
-@pytest.mark.parametrize(
-    ("host", "options", "words"),
-    [
-        ("localhost", "?sslmode=verify-full&sslrootcert={other}", ["TLS", "self-signed", "sslrootcert"]),
-        (HOST, "?sslmode=verify-full&sslrootcert={server}", ["TLS", f"not valid for '{HOST}'"]),
-        (HOST, "?sslmode=verify-ca&sslrootcert={other}", ["TLS", "self-signed", "sslrootcert"]),
-    ],
-    ids=["another authority", "another name", "another authority, any name"],
-)
-async def test_a_server_that_is_not_trusted(
-    host: str, options: str, words: list[str], certificates: Certificates, database_url: str
-) -> None:
-    async with fronted(database_url, certificates.context()) as front:
-        url = front.through(options.format(server=certificates.server, other=certificates.other), host)
-        await refused(url, StoreUnavailableError, *words)
-        assert front.asked == 1, "it will not be trusted at the next attempt"
-
-
-async def test_a_connection_without_tls_where_it_is_asked_for(certificates: Certificates, database_url: str) -> None:
-    async with fronted(database_url, certificates.context()) as front:
-        await refused(front.through("?sslmode=disable"), StoreUnavailableError, "no encryption")
-
-
-async def test_tls_of_a_server_that_has_none(database_url: str) -> None:
-    await refused(f"{database_url}?sslmode=require", StoreUnavailableError, "SSL", "sslmode")
-
-
-async def test_certificates_that_are_not_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, certificates: Certificates, database_url: str
-) -> None:
-    none = tmp_path / "none.crt"
-    empty = tmp_path / "empty.crt"
-    empty.touch()
-    monkeypatch.setenv("HOME", str(tmp_path))  # where libpq looks, too
-    for options, words in (
-        (f"sslmode=verify-full&sslrootcert={none}", ["sslrootcert", str(none)]),
-        (f"sslmode=require&sslcert={none}", ["sslcert", str(none)]),
-        ("sslmode=verify-full", [str(tmp_path / ".postgresql/root.crt")]),
-    ):
-        await refused(f"{database_url}?{options}", ConfigurationError, *words)
-    async with fronted(database_url, certificates.context()) as front:
-        url = front.through(f"?sslmode=verify-ca&sslrootcert={empty}")
-        await refused(url, StoreUnavailableError, "TLS", "sslrootcert")
 
 
 # Several hosts.
@@ -557,56 +319,3 @@ async def test_another_schema_beside(option: str, postgres: Databases, database_
             assert await store.task_state(TASK).aget("key0") == name
             await store.aclaim_watcher(ORDERS, name, owner="a test")
             assert [watcher.name for watcher in await store.alist_watchers()] == [name]
-
-
-# The URL.
-
-
-@pytest.mark.parametrize(
-    ("rest", "words"),
-    [
-        (f"me:{SECRET}@{HOST}:port/app", ["host:5432"]),
-        (f"me:{SECRET}@{HOST}:99999/app", ["host:5432"]),
-        (f"me:{SECRET}@[::1/app", []),
-        (f"me:{SECRET}@one:1,two:2:3/app", []),
-        (f"me:{SECRET}@/app?host=one,two&port=1,2,3", ["3 port", "2 hosts"]),
-        (f"me:{SECRET}@{HOST}/app?sslmode=perhaps", ["sslmode", "verify-full"]),
-        (f"me:{SECRET}@{HOST}/app?ssl=true", ["sslmode", "verify-full"]),
-        (f"me:{SECRET}@{HOST}/app?target_session_attrs=best", ["target_session_attrs", "'best'", "prefer-standby"]),
-        (f"me:{SECRET}@{HOST}/app%00", ["NUL"]),
-    ],
-)
-async def test_a_url_that_is_wrong(rest: str, words: list[str]) -> None:
-    await refused(f"postgresql+asyncpg://{rest}", ConfigurationError, "[database] url", *words)
-
-
-@pytest.mark.parametrize("kind", ["postgresql+psycopg", "mysql"])
-async def test_another_driver(kind: str) -> None:
-    await refused(f"{kind}://me:{SECRET}@{HOST}/app", ConfigurationError, repr(kind), "postgresql+asyncpg://")
-
-
-async def test_an_option_that_nobody_knows(database_url: str) -> None:
-    await refused(f"{database_url}?colour=blue", ConfigurationError, "[database] url", "colour")
-
-
-@pytest.mark.parametrize("sign", ["#", "/", "?", "@", "%", ":"])
-@pytest.mark.parametrize("start", ["", "12"], ids=["letters", "digits"])
-async def test_a_password_that_is_not_quoted_is_not_told(sign: str, start: str) -> None:
-    url = f"postgresql+asyncpg://me:{start or HALVES[0]}{sign}{HALVES[1]}@{HOST}:{free_port()}/app"
-    with pytest.raises(StoreError) as caught:  # whichever: the address may still be one
-        await works(url, operation_timeout=0.1)
-    whole = "".join(traceback.format_exception(caught.value))
-    assert not any(half in whole for half in HALVES)
-
-
-async def test_options_that_are_taken(postgres: Databases, database_url: str) -> None:
-    async with connected_store(f"{database_url}?application_name=mine&options=-cwork_mem%3D8MB") as store:
-        await store.task_state(TASK).aset("key", 1)
-        found = postgres.connections(str(make_url(database_url).database))
-        assert all("mine" in each for each in found)
-        assert found
-
-
-@pytest.mark.parametrize("option", ["connect_timeout", "keepalives", "channel_binding", "gssencmode"])
-async def test_an_option_that_cannot_be_heeded_is_not_passed_over(option: str, database_url: str) -> None:
-    await refused(f"{database_url}?{option}=1", ConfigurationError, "[database] url", option)

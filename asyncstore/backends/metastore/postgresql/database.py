@@ -67,6 +67,8 @@ class _Here:
         )
         self.reads = ReadLane(self.pool, now)
         self.writes = WriteLane(self.pool, now)
+        #: One for each transaction that goes on in a thread.
+        self.threads = asyncio.Semaphore(settings.pool_size)
         self.listener: Listener | None = None
         self.listening: asyncio.Task[None] | None = None
 
@@ -293,7 +295,8 @@ class PostgresqlDatabase(Database):
             done = await work()
         else:
             # Locks are held from one statement to the next, and the caller's loop may be blocked in between.
-            done = await in_thread(partial(self._sync.run, work), name="asyncstore transaction")
+            async with self._here.get().threads:
+                done = await in_thread(partial(self._sync.run, work), name="asyncstore transaction")
         self.hub.changed()
         return done
 
