@@ -19,9 +19,9 @@ Sent = Job[int, int]
 class Sender:
     """Keeps what is sent until it is told to answer."""
 
-    def __init__(self, *, most: int = MOST) -> None:
+    def __init__(self, *, most: int = MOST, depth: int = 1, weigh: Callable[[int], int] | None = None) -> None:
         self.batches: list[list[Sent]] = []
-        self.batcher: Batcher[int, int] = Batcher(self.batches.append, most=most)
+        self.batcher: Batcher[int, int] = Batcher(self.batches.append, depth=depth, most=most, weigh=weigh)
 
     @property
     def asked(self) -> list[list[int]]:
@@ -30,12 +30,12 @@ class Sender:
     def is_idle(self) -> bool:
         return self.batcher.idle
 
-    def answer(self) -> None:
-        """Answer the batch that was sent last, each with ten times what it asked for."""
-        batch = self.batches[-1]
+    def answer(self, place: int = -1, took: float = 0.0) -> None:
+        """Answer a batch, the one that was sent last: each job with ten times what it asked for."""
+        batch = self.batches[place]
         for job in batch:
             job.answer(job.asked * 10)
-        self.batcher.returned(len(batch))
+        self.batcher.returned(len(batch), took)
 
 
 async def turn() -> None:
@@ -194,6 +194,76 @@ async def test_a_sender_that_answers_at_once_does_not_nest() -> None:
 
 
 # One for each loop.
+
+
+async def test_a_batch_is_as_heavy_as_it_may_be() -> None:
+    sender = Sender(weigh=lambda asked: asked)
+    futures = [sender.batcher.submit(asked) for asked in (1, 3_000_000, 2_000_000, 1, 9_000_000, 2)]
+    for _ in range(4):
+        sender.answer()
+        await turn()
+    assert sender.asked == [[1], [3_000_000, 2_000_000], [1, 9_000_000], [2]]
+    assert all(future.done() for future in futures)
+
+
+async def test_what_is_put_back_is_in_front() -> None:
+    sender = Sender()
+    for number in range(4):
+        sender.batcher.submit(number)
+    sender.answer()
+    late = sender.batches[-1].pop()
+    sender.batcher.submit(4)
+    sender.batcher.put_back([late])
+    sender.answer()
+    await turn()
+    assert sender.asked == [[0], [1, 2], [3, 4]]
+
+
+async def crowd(sender: Sender, took: float, rounds: int) -> int:
+    """Have 64 callers ask anew as soon as they are answered; gives how many batches were on their way at most."""
+    asked = 0
+    most = 1
+
+    async def call() -> None:
+        nonlocal asked
+        while asked < 64 * rounds:
+            asked += 1
+            number = asked
+            assert await sender.batcher.submit(number) == number * 10
+
+    answered = len(sender.batches)
+    calls = [asyncio.create_task(call()) for _ in range(64)]
+    while not all(each.done() for each in calls):
+        await turn()
+        most = max(most, len(sender.batches) - answered)
+        if answered < len(sender.batches):
+            sender.answer(answered, took)
+            answered += 1
+    await asyncio.gather(*calls)
+    assert sender.is_idle()
+    return most
+
+
+async def test_two_are_on_their_way_where_the_jobs_are_most_of_the_time() -> None:
+    sender = Sender(depth=2)
+    assert await crowd(sender, took=0.0, rounds=10) == 2
+    assert max(len(batch) for batch in sender.batches[4:]) == 32
+    assert sender.asked == sorted(sender.asked), "they go out in order"
+
+
+@pytest.mark.parametrize(("depth", "took"), [(2, 10.0), (1, 0.0)])
+async def test_one_is_on_its_way_where_a_batch_costs_more_than_its_jobs(depth: int, took: float) -> None:
+    sender = Sender(depth=depth)
+    assert await crowd(sender, took, rounds=10) == 1
+    assert len(sender.batches[5]) == 64
+
+
+async def test_two_on_their_way_become_one_and_a_few_wait_for_both() -> None:
+    sender = Sender(depth=2)
+    await crowd(sender, took=0.0, rounds=4)
+    before = len(sender.batches)
+    assert await crowd(sender, took=10.0, rounds=6) <= 2
+    assert 64 in [len(batch) for batch in sender.batches[before:]]
 
 
 def in_a_loop(work: Callable[[], Any]) -> Any:

@@ -246,13 +246,13 @@ def test_together_as_one_after_the_other(database_url: str, monkeypatch: pytest.
     clock = ManualClock()
     sizes: list[int] = []
     count = 0
-    send: Callable[[WriteLane, list[Turn]], None] = WriteLane._send  # pyright: ignore[reportPrivateUsage]
+    send: Callable[[WriteLane, list[Turn]], None] = WriteLane.send
 
     def counted(self: WriteLane, batch: list[Turn]) -> None:
         sizes.append(len(batch))
         send(self, batch)
 
-    monkeypatch.setattr(WriteLane, "_send", counted)
+    monkeypatch.setattr(WriteLane, "send", counted)
 
     with ExitStack() as stack:
         runner = stack.enter_context(asyncio.Runner())

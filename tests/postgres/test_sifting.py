@@ -8,26 +8,38 @@ from itertools import combinations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncstore import AssetScope, Clear, Commit, Delete, Lease, NewEvent, Put, TaskScope
+from asyncstore import AssetScope, Clear, Commit, Delete, Lease, NewEvent, Put, Scope, TaskScope
 from asyncstore.backends.metastore.batching import Job
 from asyncstore.backends.metastore.postgresql.sifting import are_plain, sift
 from asyncstore.backends.metastore.postgresql.writing import Write, WriteJob, waits_for
 
 _ASSETS = [AssetScope(asset_id=number) for number in (1, 2)]
 _TASKS = [TaskScope("dag", "run", "task", number) for number in (-1, 0)]
-_SCOPES = st.sampled_from([*_ASSETS, *_TASKS])
+_SCOPES: st.SearchStrategy[Scope] = st.sampled_from([*_ASSETS, *_TASKS])
 _KEYS = st.sampled_from("abc")
 
-_puts = st.builds(lambda scope, key: Commit((Put(scope, key, "1"),)), _SCOPES, _KEYS)
-_deletes = st.builds(lambda scope, key: Commit((Delete(scope, key),)), _SCOPES, _KEYS)
-_clears = st.builds(lambda scope, all_of: Commit((Clear(scope, all_of),)), st.sampled_from(_TASKS), st.booleans())
-_events = st.builds(
-    lambda number, key: Commit(
-        (Put(_ASSETS[0], key, "1"),), (NewEvent("1"),), Lease(number, 1, _ASSETS[0], f"watcher{number}")
-    ),
-    st.integers(1, 2),
-    _KEYS,
-)
+
+def _put(scope: Scope, key: str) -> Commit:
+    return Commit((Put(scope, key, "1"),))
+
+
+def _delete(scope: Scope, key: str) -> Commit:
+    return Commit((Delete(scope, key),))
+
+
+def _clear(scope: TaskScope, all_map_indices: bool) -> Commit:
+    return Commit((Clear(scope, all_map_indices),))
+
+
+def _event(number: int, key: str) -> Commit:
+    lease = Lease(number, 1, _ASSETS[0], f"watcher{number}")
+    return Commit((Put(_ASSETS[0], key, "1"),), (NewEvent("1"),), lease)
+
+
+_puts = st.builds(_put, _SCOPES, _KEYS)
+_deletes = st.builds(_delete, _SCOPES, _KEYS)
+_clears = st.builds(_clear, st.sampled_from(_TASKS), st.booleans())
+_events = st.builds(_event, st.integers(1, 2), _KEYS)
 _batches = st.lists(st.one_of(_puts, _puts, _deletes, _clears, _events), min_size=1, max_size=12)
 
 

@@ -173,7 +173,11 @@ _WATCH = "SELECT pg_advisory_lock_shared(1634956147, 1000 + slot) FROM generate_
 async def test_two_processes_notify_only_while_somebody_watches(database_url: str) -> None:
     heard: list[str] = []
     async with connected(database_url) as listener, connected(database_url) as bare:
-        await cast("Any", listener).add_listener("asyncstore", lambda *said: heard.append(said[3]))
+
+        def hear(connection: object, process: int, channel: str, payload: object) -> None:
+            heard.append(str(payload))
+
+        await cast("Any", listener).add_listener("asyncstore", hear)
         with ExitStack() as stack:
             writers = [stack.enter_context(Writer(database_url, name)) for name in ("one", "two")]
             for writer in writers:
@@ -256,7 +260,7 @@ async def test_a_warning_beside_a_read(backend: MetastoreBackend) -> None:
     await backend.aset(TASK, "key", "0")
     await backend.aget(TASK, "key")
     here = cast("Any", backend)._database._here.get()
-    for lane in (here.writes, here.reads):
+    for lane in (here.writes, here.reads._lanes[0]):
         assert await lane._link.run("SELECT pg_terminate_backend(99999999)") == [(False,)]
     found, _ = await asyncio.gather(backend.aget(TASK, "key"), backend.aset(TASK, "key", "1"))
     assert found in {"0", "1"}, "they go at the same time"

@@ -10,6 +10,7 @@ import threading
 from asyncio import get_running_loop
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
+from time import monotonic
 from typing import Generic, TypeVar
 
 __all__ = ["Batcher", "Job", "PerLoop"]
@@ -22,6 +23,8 @@ T = TypeVar("T")
 MOST = 1000
 #: The weight of a batch at most, but for what one job weighs: nobody waits for long behind the large values of others.
 HEAVIEST = 4_000_000
+#: Jobs from which two batches may be better than one.
+_WORTH_HALVING = 32
 
 
 class Job(Generic[Q, A]):
@@ -49,34 +52,53 @@ class Job(Generic[Q, A]):
 
 
 class Batcher(Generic[Q, A]):
-    """Collect what is asked for on one event loop, and send it in batches, one at a time and in order.
+    """Collect what is asked for on one event loop, and send it in batches, in order.
+
+    One batch at a time, as long as what a batch costs by itself (a round trip) is most of its time. Where the jobs are,
+    two may be on their way: while one is worked on elsewhere, the callers of the other are answered and ask anew.
 
     :param send: takes a batch, and must see to it that `returned` is called on the loop when every job of it is
         answered. It must not raise.
+    :param depth: batches on their way at most; 1 or 2.
     :param most: jobs in a batch at most.
     :param weigh: gives the bytes that a job sends; None where they do not count.
     """
 
-    __slots__ = ("_busy", "_loop", "_most", "_send", "_waiting", "_weigh")
+    __slots__ = (
+        "_answered",
+        "_depth",
+        "_halves",
+        "_loop",
+        "_most",
+        "_on_their_way",
+        "_send",
+        "_took",
+        "_waiting",
+        "_weigh",
+    )
 
     def __init__(
         self,
         send: Callable[[list[Job[Q, A]]], None],
         *,
+        depth: int = 1,
         most: int = MOST,
         weigh: Callable[[Q], int] | None = None,
     ) -> None:
         self._send = send
+        self._depth = depth
         self._most = most
         self._weigh = weigh
+        self._halves = False
+        self._took = self._answered = 0.0
         self._loop = get_running_loop()
         self._waiting: deque[Job[Q, A]] = deque()
-        self._busy = False
+        self._on_their_way = 0
 
     @property
     def idle(self) -> bool:
         """Tell whether nothing is on its way."""
-        return not self._busy
+        return not self._on_their_way
 
     @property
     def waiting(self) -> Collection[Job[Q, A]]:
@@ -90,10 +112,10 @@ class Batcher(Generic[Q, A]):
         """
         future: asyncio.Future[A] = self._loop.create_future()
         job = Job(asked, future)
-        if self._busy:
+        if self._on_their_way:
             self._waiting.append(job)
         else:
-            self._busy = True
+            self._on_their_way = 1
             self._send([job])
         return future
 
@@ -101,28 +123,53 @@ class Batcher(Generic[Q, A]):
         """Have jobs of a batch that goes out wait for the next one, in front of all others."""
         self._waiting.extendleft(reversed(jobs))
 
-    def returned(self, size: int) -> None:
-        """Go on, now that a batch of so many jobs is answered."""
+    def returned(self, size: int, took: float = 0.0) -> None:
+        """Go on, now that a batch of so many jobs is answered.
+
+        :param took: how many seconds it was on its way, where two may be.
+        """
         if size > 1:
             # Those callers run first, and may ask anew: so they stay together instead of one going ahead.
+            if self._depth > 1:
+                self._took, self._answered = took, monotonic()
             self._loop.call_soon(self._next)
         else:
             self._next()
 
     def _next(self) -> None:
+        self._on_their_way -= 1
+        count = len(self._waiting)
+        if self._depth > 1 and count >= _WORTH_HALVING:
+            self._decide()
+            if self._halves and not self._on_their_way:
+                self._take((count + 1) // 2)
+            if self._halves:
+                self._take(count)
+        if not self._on_their_way:
+            self._take(count)
+
+    def _decide(self) -> None:
+        # The callers of a batch take about as long as its jobs; the rest of its time is what it costs by itself. With
+        # halves that is paid twice, and the time of the callers is gained.
+        if self._answered:
+            callers = monotonic() - self._answered
+            self._halves = self._took < (3 if self._halves else 2) * callers
+            self._answered = 0.0
+
+    def _take(self, most: int) -> None:
         waiting = self._waiting
         batch: list[Job[Q, A]] = []
+        most = min(most, self._most)
         weigh, left = self._weigh, HEAVIEST
-        while waiting and len(batch) < self._most and left > 0:
+        while waiting and len(batch) < most and left > 0:
             job = waiting.popleft()
             if not job.future.done():
                 batch.append(job)
                 if weigh is not None:
                     left -= weigh(job.asked)
         if batch:
+            self._on_their_way += 1
             self._send(batch)
-        else:
-            self._busy = False
 
 
 class PerLoop(Generic[T]):

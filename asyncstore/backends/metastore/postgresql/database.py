@@ -34,7 +34,7 @@ from .link import Link
 from .listening import Listener, tokens_of
 from .pool import Pool
 from .procedure import committing, is_repeatable, is_single, read, spell, write
-from .reading import Get, ReadLane
+from .reading import Get, Reads
 from .sync import SyncCalls
 from .target import Target
 from .turns import Reading
@@ -65,7 +65,7 @@ class _Here:
             lock_timeout=settings.lock_timeout,
             operation_timeout=settings.operation_timeout,
         )
-        self.reads = ReadLane(self.pool, now)
+        self.reads = Reads(self.pool, now)
         self.writes = WriteLane(self.pool, now)
         #: One for each transaction that goes on in a thread.
         self.threads = asyncio.Semaphore(settings.pool_size)

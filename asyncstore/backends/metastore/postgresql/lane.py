@@ -34,15 +34,26 @@ class Lane(ABC, Generic[Q, A]):
 
     :param pool: opens the connection.
     :param name: of the tasks.
+    :param batcher: who gives it batches, where it is not the only lane.
     :param weigh: gives the bytes that a job sends; None where they do not count.
     """
 
     #: What is sent changes something.
     writes: ClassVar[bool] = False
 
-    def __init__(self, pool: Pool, name: str, weigh: Callable[[Q], int] | None = None) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        name: str,
+        *,
+        batcher: Batcher[Q, A] | None = None,
+        weigh: Callable[[Q], int] | None = None,
+    ) -> None:
         self.pool = pool
-        self.batcher: Batcher[Q, A] = Batcher(self._send, weigh=weigh)
+        self.batcher: Batcher[Q, A] = batcher or Batcher(self.send, weigh=weigh)
+        #: A batch is on its way.
+        self.busy = False
+        self._since = 0.0
         self._name = name
         self._link: Link | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -88,7 +99,9 @@ class Lane(ABC, Generic[Q, A]):
 
     # How it goes.
 
-    def _send(self, batch: list[Job[Q, A]]) -> None:
+    def send(self, batch: list[Job[Q, A]]) -> None:
+        """Do what a batch asks for."""
+        self.busy, self._since = True, monotonic()
         link = self._link
         if link is not None and not link.closed:
             until = self.until(batch[0])  # before it is sorted
@@ -119,7 +132,8 @@ class Lane(ABC, Generic[Q, A]):
             self._returned(len(batch))
 
     def _returned(self, size: int) -> None:
-        self.batcher.returned(size)
+        self.busy = False
+        self.batcher.returned(size, monotonic() - self._since)
 
     def watch(self, link: Link, deadline: float) -> None:
         """Drop the connection where it gives no answer for too long."""

@@ -12,14 +12,14 @@ from ....clock import from_microseconds
 from ....records import StoredEntry
 from ....registration.deciding import inactive, not_found
 from ....scopes import AssetScope, Scope, TaskScope
-from ..batching import Job
+from ..batching import Batcher, Job
 from . import texts
 from .errors import Fate, fate
 from .lane import Lane, Statement
 from .link import Link, Row
 from .pool import Pool
 
-__all__ = ["Found", "Get", "ReadLane"]
+__all__ = ["Found", "Get", "Reads"]
 
 
 class Get(NamedTuple):
@@ -50,10 +50,11 @@ class ReadLane(Lane[Get, Found]):
 
     :param pool: opens the connection.
     :param now: tells the time; None where the server's is meant.
+    :param batcher: gives it batches.
     """
 
-    def __init__(self, pool: Pool, now: Callable[[], int | None]) -> None:
-        super().__init__(pool, "asyncstore reads")
+    def __init__(self, pool: Pool, now: Callable[[], int | None], batcher: Batcher[Get, Found]) -> None:
+        super().__init__(pool, "asyncstore reads", batcher=batcher)
         self._now = now
 
     def whole(self, batch: list[GetJob]) -> Statement | None:
@@ -129,6 +130,27 @@ class ReadLane(Lane[Get, Found]):
         if again:
             await asyncio.sleep(uniform(pause / 2, pause))  # noqa: S311 - jitter
         return self.parts(again)
+
+
+class Reads:
+    """Read single keys, in batches of which two may be on their way: reads have no order among them.
+
+    :param pool: opens the connections; the second one when there is much to do.
+    :param now: tells the time; None where the server's is meant.
+    """
+
+    def __init__(self, pool: Pool, now: Callable[[], int | None]) -> None:
+        self.batcher: Batcher[Get, Found] = Batcher(self._send, depth=2)
+        self._lanes = [ReadLane(pool, now, self.batcher) for _ in range(2)]
+
+    def _send(self, batch: list[GetJob]) -> None:
+        first, second = self._lanes
+        (second if first.busy else first).send(batch)
+
+    def close(self) -> None:
+        """Cancel what goes on beside the callers."""
+        for lane in self._lanes:
+            lane.close()
 
 
 def _entry(row: Row) -> StoredEntry | None:

@@ -50,7 +50,7 @@ class WriteLane(Lane[Write | Reading, Any]):
     writes: ClassVar[bool] = True
 
     def __init__(self, pool: Pool, now: Callable[[], int | None]) -> None:
-        super().__init__(pool, "asyncstore commits", _weigh)
+        super().__init__(pool, "asyncstore commits", weigh=_weigh)
         self._now = now
         self._aside = Aside()
         #: Not all connections may wait for locks: others have work to do.
@@ -151,7 +151,8 @@ class WriteLane(Lane[Write | Reading, Any]):
 
     # How it goes.
 
-    def _send(self, batch: list[Turn]) -> None:
+    def send(self, batch: list[Turn]) -> None:
+        """Do what a batch asks for, in parts where that costs less."""
         if len(batch) >= _WORTH_SIFTING and not self._reads:
             writes = cast("list[WriteJob]", batch)
             if not are_plain(writes):
@@ -162,7 +163,7 @@ class WriteLane(Lane[Write | Reading, Any]):
         if self._aside:
             self.spawn(self._patiently(batch))
         else:
-            super()._send(batch)
+            super().send(batch)
 
     def _returned(self, size: int) -> None:
         # Whoever is answered reads at once.
