@@ -76,7 +76,9 @@ async def test_a_commit_of_two_locked_keys_is_behind_the_writes_of_either(
             assert not last.done()
             assert await backend.aget_many(TASK, ["a", "b"]) == {first: "1", second: "0"}
         async with asyncio.timeout(PATIENCE):
-            for each in (*alone.values(), both, last):
+            await both
+            await last
+            for each in alone.values():
                 await each
         assert await backend.aget_many(TASK, ["a", "b"]) == {first: "3", second: "2"}
         await backend.acommit(Commit((Put(TASK, "a", "0"), Put(TASK, "b", "0"))))
