@@ -56,9 +56,6 @@ metadata = MetaData(
     }
 )
 
-# Room for the next version of a row on its own page, where no index needs to hear of it.
-_ROOM = {"fillfactor": 80}
-
 # SQLite counts only an INTEGER PRIMARY KEY up by itself.
 _Id = BigInteger().with_variant(Integer, "sqlite")
 
@@ -101,7 +98,6 @@ asset_state = Table(
     Column("updated_by", Text),
     Column("operation", BigInteger),
     sqlite_with_rowid=False,
-    postgresql_with=_ROOM,
 )
 
 task_instance = Table(
@@ -129,7 +125,6 @@ task_state = Table(
     Column("expires_at", BigInteger),
     Column("expires_hour", BigInteger, Computed(f"expires_at / {HOUR}", persisted=True)),
     sqlite_with_rowid=False,
-    postgresql_with=_ROOM,
 )
 # Every write moves `expires_at`. On PostgreSQL an index on it would have every write touch every index; the hour
 # stays the same for most.
