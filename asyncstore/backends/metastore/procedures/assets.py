@@ -47,7 +47,7 @@ def _record(row: Sequence[Any]) -> AssetRecord:
 def get_asset(scope: AssetScope) -> Procedure[AssetRecord]:
     """Read a registration."""
     owner, where = locate(scope)
-    rows, _ = yield ask(statements.read_asset, owner, **where)
+    rows, _ = yield ask(statements.assets.read_asset, owner, **where)
     if not rows:
         raise not_found(scope)
     return _record(rows[0])
@@ -57,9 +57,9 @@ def find_asset(asset: Asset) -> Procedure[AssetScope | None]:
     """Find the registration of an asset, if it is complete: the everyday case, which writes nothing."""
     name, uri = asset.explicit_name, asset.explicit_uri
     if name is None:
-        found = yield from _registered(statements.read_asset_by_uri, uri=uri)
+        found = yield from _registered(statements.assets.read_asset_by_uri, uri=uri)
     else:
-        found = yield from _registered(statements.read_asset_by_name, name=name)
+        found = yield from _registered(statements.assets.read_asset_by_name, name=name)
         if found is not None and (not found.named or (uri is not None and found.uri != uri)):
             return None
     return None if found is None else found.scope
@@ -67,14 +67,14 @@ def find_asset(asset: Asset) -> Procedure[AssetScope | None]:
 
 def register_asset(asset: Asset, now: Now) -> Procedure[AssetScope]:
     """Find an asset, complete it, or register it."""
-    by_name = yield from _registered(statements.read_asset_by_name, name=asset.name)
-    by_uri = yield from _registered(statements.read_asset_by_uri, uri=asset.explicit_uri)
+    by_name = yield from _registered(statements.assets.read_asset_by_name, name=asset.name)
+    by_uri = yield from _registered(statements.assets.read_asset_by_uri, uri=asset.explicit_uri)
     wanted = registration(asset, by_name, by_uri)
     if not wanted.id:
         return (yield from _add(asset, now))
     if wanted not in (by_name, by_uri):
         new = {"asset_id": wanted.id, "new_name": wanted.name, "new_uri": wanted.uri, "new_named": wanted.named}
-        yield ask(statements.complete_asset, **new)
+        yield ask(statements.assets.complete_asset, **new)
     return wanted.scope
 
 
@@ -85,7 +85,7 @@ def _registered(build: Any, **where: str | None) -> Procedure[Registered | None]
 
 def _add(asset: Asset, now: Now) -> Procedure[AssetScope]:
     rows, _ = yield ask(
-        statements.add_asset,
+        statements.assets.add_asset,
         name=asset.name,
         uri=asset.explicit_uri,
         named=asset.explicit_name is not None,
@@ -100,9 +100,9 @@ def set_active(scope: AssetScope, active: bool, now: Now) -> Procedure[None]:
     """Activate or deactivate an asset."""
     owner, where = locate(scope)
     if active:
-        answer = yield ask(statements.set_activated, owner, **where)
+        answer = yield ask(statements.assets.set_activated, owner, **where)
     else:
-        answer = yield ask(statements.set_deactivated, owner, **where, now=now())
+        answer = yield ask(statements.assets.set_deactivated, owner, **where, now=now())
     if not answer.touched:
         raise not_found(scope)
 
@@ -110,17 +110,17 @@ def set_active(scope: AssetScope, active: bool, now: Now) -> Procedure[None]:
 def delete_asset(scope: AssetScope) -> Procedure[None]:
     """Delete an asset with everything that hangs on it."""
     owner, where = locate(scope)
-    if not (yield ask(statements.drop_asset, owner, **where)).touched:
+    if not (yield ask(statements.assets.drop_asset, owner, **where)).touched:
         raise not_found(scope)
 
 
 def sweep_assets(grace: int, dry_run: bool, now: Now) -> Procedure[list[tuple[str, int]]]:
     """Delete the state of assets deactivated for so many microseconds; gives their names and how many rows."""
-    rows, _ = yield ask(statements.list_rested_assets, grace=grace, now=now())
+    rows, _ = yield ask(statements.assets.list_rested_assets, grace=grace, now=now())
     if not dry_run:
         for asset_id, _, _ in rows:
             owner, where = locate(AssetScope(asset_id))
-            yield ask(statements.clear_asset, owner, **where)
+            yield ask(statements.state.clear_asset, owner, **where)
     return [(name, count) for _, name, count in rows]
 
 
@@ -128,7 +128,7 @@ def claim_watcher(asset: AssetScope, name: str, owner: str, now: Now) -> Procedu
     """Claim a watcher with a new fencing number."""
     asset_id = yield from require_asset(asset)
     rows, _ = yield ask(
-        statements.claim_watcher,
+        statements.watchers.claim_watcher,
         asset_id=asset_id,
         name=name,
         fence=1,
@@ -146,7 +146,7 @@ def report_watcher(lease: Lease, state: WatcherState, error: str | None, restart
     if error is not None:  # a traceback may show bytes that are no text, as lone surrogates
         error = error.encode(errors="backslashreplace").decode()
     yield ask(
-        statements.report_watcher,
+        statements.watchers.report_watcher,
         watcher_id=lease.watcher_id,
         lease_fence=lease.fence,
         new_state=state.value,
@@ -158,7 +158,7 @@ def report_watcher(lease: Lease, state: WatcherState, error: str | None, restart
 
 def list_watchers() -> Procedure[list[WatcherRecord]]:
     """List every watcher."""
-    rows, _ = yield ask(statements.list_watchers)
+    rows, _ = yield ask(statements.watchers.list_watchers)
     return [
         WatcherRecord(
             asset=asset,
@@ -184,11 +184,11 @@ def list_events(scope: AssetScope | None, after: int, limit: int | None) -> Proc
     }
     if scope is not None:
         owner, where = locate(scope)
-        found, _ = yield ask(statements.find_scope, owner, **where)
+        found, _ = yield ask(statements.state.find_scope, owner, **where)
         if not found:
             raise not_found(scope)
         parameters["asset_id"] = found[0][0]
-    rows, _ = yield ask(statements.list_events, scope is not None, **parameters)
+    rows, _ = yield ask(statements.events.list_events, scope is not None, **parameters)
     return [
         Event(event_id, asset, watcher, decode(payload), key, from_microseconds(created_at))
         for event_id, asset, watcher, payload, key, created_at in rows

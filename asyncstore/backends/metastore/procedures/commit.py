@@ -56,13 +56,13 @@ class Revisions:
     def reserve(self) -> Procedure[None]:
         """Have as many as are needed at hand."""
         if self._next + self._count - 1 <= self._end:
-            rows, _ = yield ask(statements.last_revision)
+            rows, _ = yield ask(statements.transactions.last_revision)
             if rows[0][0] == self._end:
                 self.reserved = True
                 return
         # Whoever finds the counter where it was left is alone, and takes more at the next time.
         count = self._count + (_BLOCK if self._alone else 0)
-        rows, _ = yield ask(statements.next_revisions, count=count)
+        rows, _ = yield ask(statements.transactions.next_revisions, count=count)
         before, self._end = self._end, int(rows[0][0])
         self._next = self._end - count + 1
         self._alone = self._next == before + 1
@@ -117,15 +117,15 @@ def commit_beside(changes: Commit, now: Callable[[], int]) -> Procedure[CommitRe
     """
     # Nobody else may write between what is checked and what is written; and a savepoint outside of a transaction would
     # be one by itself.
-    yield ask(statements.hold_revision)
-    yield ask(statements.savepoint)
+    yield ask(statements.transactions.hold_revision)
+    yield ask(statements.transactions.savepoint)
     try:
         done = yield from commit(changes, now(), cascades=False)
     except Exception:
-        yield ask(statements.undo_to_savepoint)
-        yield ask(statements.release_savepoint)
+        yield ask(statements.transactions.undo_to_savepoint)
+        yield ask(statements.transactions.release_savepoint)
         raise
-    yield ask(statements.release_savepoint)
+    yield ask(statements.transactions.release_savepoint)
     return done
 
 
@@ -136,7 +136,7 @@ def _revision(revisions: Revisions) -> Procedure[int]:
 
 
 def _check_lease(lease: Lease) -> Procedure[None]:
-    rows, _ = yield ask(statements.check_lease, watcher_id=lease.watcher_id)
+    rows, _ = yield ask(statements.watchers.check_lease, watcher_id=lease.watcher_id)
     if not rows:
         raise not_found(lease.asset)
     fence, deactivated_at = rows[0]
@@ -166,12 +166,12 @@ def _put(put: Put, revisions: Revisions, updated_by: str | None, now: int) -> Pr
     }
     if owner.is_task:
         parameters["expires_at"] = None if put.expires_at is None else to_microseconds(put.expires_at)
-    write = ask(statements.write_value, owner, **parameters)
+    write = ask(statements.state.write_value, owner, **parameters)
     if (yield write).touched:
         return version
     if isinstance(put.scope, AssetScope):
         yield from require_asset(put.scope)  # says what is wrong
-    yield ask(statements.add_task_instance, **where)
+    yield ask(statements.state.add_task_instance, **where)
     yield write
     return version
 
@@ -182,33 +182,33 @@ def _remove(change: Delete | Clear, *, cascades: bool) -> Procedure[None]:
     if isinstance(scope, AssetScope):
         yield from require_asset(scope)
     if isinstance(change, Delete):
-        deleted = (yield ask(statements.delete_value, owner, **where, key=change.key)).touched
+        deleted = (yield ask(statements.state.delete_value, owner, **where, key=change.key)).touched
         if deleted and owner.is_task:
-            yield ask(statements.drop_task_instance_if_empty, **where)
+            yield ask(statements.state.drop_task_instance_if_empty, **where)
     elif not owner.is_task:
-        yield ask(statements.clear_asset, owner, **where)
+        yield ask(statements.state.clear_asset, owner, **where)
     elif change.all_map_indices:
         if not cascades:
-            yield ask(statements.clear_mapped_instances, **where)
-        yield ask(statements.drop_mapped_instances, **where)
+            yield ask(statements.state.clear_mapped_instances, **where)
+        yield ask(statements.state.drop_mapped_instances, **where)
     else:
         if not cascades:
-            yield ask(statements.clear_task_instance, **where)
-        yield ask(statements.drop_task_instance, **where)
+            yield ask(statements.state.clear_task_instance, **where)
+        yield ask(statements.state.drop_task_instance, **where)
 
 
 def _record(event: NewEvent, lease: Lease | None, revisions: Revisions, now: int) -> Procedure[RecordedEvent]:
     assert lease is not None  # noqa: S101 - Commit refuses events without one
     watcher_id = lease.watcher_id
     if event.key is not None:
-        rows, _ = yield ask(statements.find_event_key, watcher_id=watcher_id, key=event.key)
+        rows, _ = yield ask(statements.events.find_event_key, watcher_id=watcher_id, key=event.key)
         if rows:
             return RecordedEvent(rows[0][0], duplicate=True)
     event_id = yield from _revision(revisions)
     if event.key is not None:
-        yield ask(statements.add_event_key, watcher_id=watcher_id, key=event.key, event_id=event_id)
+        yield ask(statements.events.add_event_key, watcher_id=watcher_id, key=event.key, event_id=event_id)
     yield ask(
-        statements.add_event,
+        statements.events.add_event,
         id=event_id,
         asset_id=lease.asset.asset_id,
         watcher_id=watcher_id,

@@ -57,7 +57,7 @@ def _read(build: Any, scope: Scope, parameters: Parameters) -> Procedure[Sequenc
 
 def get(scope: Scope, key: str, now: Now) -> Procedure[str | None]:
     """Read the text of one key."""
-    rows = yield from _read(statements.read_value, scope, {"key": key, "now": now()})
+    rows = yield from _read(statements.state.read_value, scope, {"key": key, "now": now()})
     return rows[0][2] if rows else None
 
 
@@ -67,7 +67,7 @@ def get_entry(scope: Scope, key: str, now: Now) -> Procedure[StoredEntry | None]
 
 
 def _entry(scope: Scope, key: str, now: int | None) -> Procedure[StoredEntry | None]:
-    rows = yield from _read(statements.read_entry, scope, {"key": key, "now": now})
+    rows = yield from _read(statements.state.read_entry, scope, {"key": key, "now": now})
     if not rows:
         return None
     _, _, text, version, updated_at, expires_at, updated_by = rows[0]
@@ -77,7 +77,7 @@ def _entry(scope: Scope, key: str, now: int | None) -> Procedure[StoredEntry | N
 
 def get_many(scope: Scope, keys: Sequence[str], now: Now) -> Procedure[dict[str, str]]:
     """Read the texts of several keys in one statement."""
-    rows = yield from _read(statements.read_many, scope, {"keys": list(keys), "now": now()})
+    rows = yield from _read(statements.state.read_many, scope, {"keys": list(keys), "now": now()})
     texts = {key: text for _, key, text in rows}
     return {key: texts[key] for key in keys if key in texts}
 
@@ -91,7 +91,7 @@ def list_keys(scope: Scope, prefix: str, after: str | None, limit: int | None, n
         "limit": limit,
         "now": now(),
     }
-    rows = yield from _read(statements.list_keys, scope, parameters)
+    rows = yield from _read(statements.state.list_keys, scope, parameters)
     return [key for _, key in rows]
 
 
@@ -108,7 +108,7 @@ def _behind(prefix: str) -> str | None:
 def require_asset(scope: AssetScope) -> Procedure[int]:
     """Give the id of an asset that is registered and active."""
     owner, where = locate(scope)
-    rows, _ = yield ask(statements.find_scope, owner, **where)
+    rows, _ = yield ask(statements.state.find_scope, owner, **where)
     if not rows:
         raise not_found(scope)
     if rows[0][1] is not None:
@@ -119,6 +119,6 @@ def require_asset(scope: AssetScope) -> Procedure[int]:
 def delete_run(dag_id: str, run_id: str) -> Procedure[int]:
     """Delete the state of a run; gives how many rows went."""
     where = {"dag_id": dag_id, "run_id": run_id}
-    rows, _ = yield ask(statements.count_run, **where)
-    yield ask(statements.drop_run, **where)
+    rows, _ = yield ask(statements.garbage.count_run, **where)
+    yield ask(statements.garbage.drop_run, **where)
     return int(rows[0][0])

@@ -80,14 +80,14 @@ class _Texts:
         task = ("dag_id", "run_id", "task_id", "map_index")
         asset = ASSET_BY["id"]
         row: Final = ("key", "value", "version", "now", "updated_by")
-        self.read_task = _positional(statements.read_value, TASK, "now", "key", *task)
-        self.read_asset = _positional(statements.read_value, asset, "key", "asset_id")
-        self.write_task = _positional(statements.write_value, TASK, *row, "expires_at", *task)
-        self.write_asset = _positional(statements.write_value, asset, *row, "asset_id")
-        alone = statements.write_value_unless_taken
+        self.read_task = _positional(statements.state.read_value, TASK, "now", "key", *task)
+        self.read_asset = _positional(statements.state.read_value, asset, "key", "asset_id")
+        self.write_task = _positional(statements.state.write_value, TASK, *row, "expires_at", *task)
+        self.write_asset = _positional(statements.state.write_value, asset, *row, "asset_id")
+        alone = statements.state.write_value_unless_taken
         self.write_task_alone = _positional(alone, TASK, *row, "expires_at", *task, "last")
         self.write_asset_alone = _positional(alone, asset, *row, "asset_id", "last")
-        self.add_instance = _positional(lambda _: statements.add_task_instance(), TASK, *task)
+        self.add_instance = _positional(lambda _: statements.state.add_task_instance(), TASK, *task)
 
 
 @cache
