@@ -32,8 +32,10 @@ from .errors import (
     UnsupportedOperationError,
     ValueTooLargeError,
     VersionConflictError,
+    WatcherNotFoundError,
 )
 from .events import EventLog
+from .fleet import Fleet, TriggererRecord
 from .records import (
     AssetRecord,
     CleanupBatch,
@@ -44,6 +46,7 @@ from .records import (
     Lease,
     StoredEntry,
     SweepReport,
+    WatcherOrder,
     WatcherRecord,
     WatcherState,
 )
@@ -88,6 +91,7 @@ __all__ = [
     "Event",
     "EventLog",
     "ExpiredRow",
+    "Fleet",
     "JsonValue",
     "Lease",
     "LeaseLostError",
@@ -116,11 +120,14 @@ __all__ = [
     "TaskContext",
     "TaskScope",
     "TaskStoreAccessor",
+    "TriggererRecord",
     "TriggererSettings",
     "UnsupportedOperationError",
     "ValueTooLargeError",
     "VersionConflictError",
     "Watcher",
+    "WatcherNotFoundError",
+    "WatcherOrder",
     "WatcherRecord",
     "WatcherState",
     "connect",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
@@ -182,6 +182,15 @@ class Core:
             scope = await self.call(lambda: self.backend.aregister_asset(asset))
         self._assets[asset.explicit_name, asset.explicit_uri] = scope
         return scope
+
+    async def resolve_all(self, assets: Sequence[Asset]) -> list[AssetScope]:
+        """Give the canonical scopes of assets, in the order given; registers those that are new."""
+        if self._carries:
+            return [await self.resolve_anew(asset) for asset in assets]
+        found = await self.call(lambda: self.backend.aregister_assets(assets))
+        for asset, scope in zip(assets, found, strict=True):
+            self._assets[asset.explicit_name, asset.explicit_uri] = scope
+        return found
 
     async def locate(self, scope: AssetScope) -> AssetScope:
         """Give the canonical scope of a registered asset, where the backend does not find it by itself.

@@ -12,7 +12,8 @@
     │   ├── AssetNotFoundError       also a LookupError; never confused with an absent key
     │   ├── AssetInactiveError       deactivated; its state rests until it is activated or swept
     │   └── AssetConflictError       a name with another URI, or a URI under another name
-    ├── LeaseLostError               another process claimed the watcher; nothing was written
+    ├── WatcherNotFoundError         also a LookupError
+    ├── LeaseLostError               another process claimed the watcher, or its lease ran out; nothing was written
     ├── SchemaError                  the tables are missing, or older or newer than this release
     └── DatabaseError
         ├── StoreBusyError           a lock was not granted within the lock timeout
@@ -49,6 +50,7 @@ __all__ = [
     "UnsupportedOperationError",
     "ValueTooLargeError",
     "VersionConflictError",
+    "WatcherNotFoundError",
 ]
 
 
@@ -108,8 +110,12 @@ class AssetConflictError(AssetError):
     """Say that a name or a URI already belongs to another asset."""
 
 
+class WatcherNotFoundError(StoreError, LookupError):
+    """Say that the asset has no watcher of this name."""
+
+
 class LeaseLostError(StoreError):
-    """Say that the watcher was claimed by another process since; nothing was written."""
+    """Say that the watcher was claimed by another process since, or that its lease ran out; nothing was written."""
 
 
 class SchemaError(StoreError):

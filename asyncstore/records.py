@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from .scopes import AssetScope, TaskScope
@@ -21,6 +21,7 @@ __all__ = [
     "OnBatch",
     "StoredEntry",
     "SweepReport",
+    "WatcherOrder",
     "WatcherRecord",
     "WatcherState",
 ]
@@ -114,12 +115,32 @@ class Lease:
 
 
 class WatcherState(StrEnum):
-    """Say what a watcher is doing."""
+    """Say what a watcher is doing.
 
+    `WAITING` for a triggerer that can run it, `RUNNING`, `BACKING_OFF` after an error, `CRASH_LOOPING` after many in a
+    row (it backs off, too); or at rest: `PAUSED` and `KILLED` by somebody, `DONE` for it returned.
+    """
+
+    WAITING = "waiting"
     RUNNING = "running"
     BACKING_OFF = "backing off"
-    STOPPED = "stopped"
+    CRASH_LOOPING = "crash-looping"
+    PAUSED = "paused"
     DONE = "done"
+    KILLED = "killed"
+
+
+class WatcherOrder(StrEnum):
+    """Say what a person asks of a watcher.
+
+    `PAUSE` it until `RESUME`; `RESTART` it, whatever its state, without waiting; `KILL` it: it runs `on_kill()` and
+    stays at rest until it is restarted.
+    """
+
+    PAUSE = "pause"
+    RESUME = "resume"
+    RESTART = "restart"
+    KILL = "kill"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,23 +150,37 @@ class WatcherRecord:
     :ivar asset: the name of the watched asset.
     :ivar name: the watcher's name.
     :ivar state: what it is doing.
+    :ivar asked: what somebody asked of it that is not done yet; None where nobody did.
     :ivar fence: the fencing number of the latest claim.
-    :ivar owner: who made that claim.
+    :ivar owner: who made that claim; empty before the first.
     :ivar restarts: how often it was restarted after an error since that claim.
     :ivar last_error: the traceback of its latest error; None where it had none.
     :ivar last_error_at: when that was, in UTC.
-    :ivar updated_at: when this was written, in UTC.
+    :ivar updated_at: when its state changed, in UTC.
+    :ivar claimed_at: when it was claimed, in UTC; None before the first time.
+    :ivar lease_age: how long ago the triggerer that runs it renewed its lease; None where none does.
+    :ivar last_event_id: its latest event; None before the first.
+    :ivar last_event_at: when that was committed, in UTC.
+    :ivar events_per_minute: how many it recorded in the last minute, nearly.
+    :ivar without_progress: how long ago it was claimed, wrote state or recorded an event; None where none runs it.
     """
 
     asset: str
     name: str
     state: WatcherState
+    asked: WatcherOrder | None
     fence: int
     owner: str
     restarts: int
     last_error: str | None
     last_error_at: datetime | None
     updated_at: datetime
+    claimed_at: datetime | None
+    lease_age: timedelta | None
+    last_event_id: int | None
+    last_event_at: datetime | None
+    events_per_minute: float
+    without_progress: timedelta | None
 
 
 @dataclass(frozen=True, slots=True)

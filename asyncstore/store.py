@@ -21,7 +21,8 @@ from .context import TaskContext
 from .core import Core
 from .errors import ConfigurationError, StoreClosedError, StoreError
 from .events import EventLog
-from .records import AssetRecord, CleanupReport, OnBatch, SweepReport, WatcherRecord
+from .fleet import TriggererRecord
+from .records import AssetRecord, CleanupReport, OnBatch, SweepReport, WatcherOrder, WatcherRecord
 from .scopes import Asset, AssetScope, TaskScope
 from .settings import Settings, load_settings
 from .watchers import ClaimedWatcher, claim
@@ -329,7 +330,10 @@ class Store:
     # Watchers.
 
     async def aclaim_watcher(self, asset: Asset, name: str, *, owner: str) -> ClaimedWatcher:
-        """Claim a watcher of an asset; whoever held it can commit no more.
+        """Claim a watcher of an asset by hand; whoever held it can commit no more.
+
+        For programs that run a watcher without a triggerer. The claim holds until anybody claims after it; triggerers
+        leave the watcher alone until somebody asks to restart it.
 
         :param asset: the asset; registered where it is new.
         :param name: the watcher's name: with the asset, its identity.
@@ -339,13 +343,42 @@ class Store:
         return await claim(self.core, asset, name, owner)
 
     async def alist_watchers(self) -> list[WatcherRecord]:
-        """List every watcher that was ever claimed, by asset and name."""
+        """List every watcher that was ever declared or claimed, by asset and name."""
         backend = self.backend
         return await self.core.call(backend.alist_watchers)
 
     def list_watchers(self) -> list[WatcherRecord]:
         """Do what `alist_watchers` does, from sync code."""
         return drive(self.alist_watchers())
+
+    async def aorder_watcher(self, asset: Asset | AssetScope, name: str, order: WatcherOrder) -> WatcherRecord:
+        """Ask something of a watcher: pause it, resume it, restart it, kill it; from anywhere.
+
+        The triggerer that runs it does it, soon; where none does, it is done at once.
+
+        :param asset: a registered asset.
+        :param name: the watcher's name.
+        :param order: what is asked.
+        :return: what is known of the watcher after that.
+        :raises AssetNotFoundError: the asset is not registered.
+        :raises WatcherNotFoundError: it has no such watcher.
+        :raises StoreError: it cannot be done to a watcher in its state; says what can.
+        """
+        backend = self.backend
+        return await self.core.call(lambda: backend.fleet.aorder(_scope(asset), name, WatcherOrder(order)))
+
+    def order_watcher(self, asset: Asset | AssetScope, name: str, order: WatcherOrder) -> WatcherRecord:
+        """Do what `aorder_watcher` does, from sync code."""
+        return drive(self.aorder_watcher(asset, name, order))
+
+    async def alist_triggerers(self) -> list[TriggererRecord]:
+        """List the triggerers, by the time that they joined."""
+        backend = self.backend
+        return await self.core.call(lambda: backend.fleet.alist_members())
+
+    def list_triggerers(self) -> list[TriggererRecord]:
+        """Do what `alist_triggerers` does, from sync code."""
+        return drive(self.alist_triggerers())
 
 
 async def _let_go(core: Core, backend: BaseStoreBackend) -> None:

@@ -29,13 +29,26 @@ class ClaimedWatcher:
     :param lease: the claim.
     """
 
+    __slots__ = ("_asset", "_asset_state", "_core", "lease")
+
     def __init__(self, core: Core, asset: Asset, lease: Lease) -> None:
         self._core = core
         self._asset = asset
+        self._asset_state: AssetStoreAccessors | None = None
         self.lease = lease
-        self.updated_by = f"watcher:{lease.asset.name}/{lease.name}"
-        #: The state of any asset; of the watched one, without subscript.
-        self.asset_state = AssetStoreAccessors(core, [(asset, lease.asset)], updated_by=self.updated_by, lease=lease)
+
+    @property
+    def updated_by(self) -> str:
+        """Return who writes, as it is kept beside each value."""
+        return f"watcher:{self.lease.asset.name}/{self.lease.name}"
+
+    @property
+    def asset_state(self) -> AssetStoreAccessors:
+        """Return the state of any asset; of the watched one, without subscript."""
+        if self._asset_state is None:
+            declared = [(self._asset, self.lease.asset)]
+            self._asset_state = AssetStoreAccessors(self._core, declared, updated_by=self.updated_by, lease=self.lease)
+        return self._asset_state
 
     def __repr__(self) -> str:
         return f"<ClaimedWatcher {self.lease.name!r} of {self.lease.asset}, fence {self.lease.fence}>"

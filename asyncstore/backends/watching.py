@@ -18,6 +18,8 @@ __all__ = ["WatchHub"]
 #: Seconds between two looks for other processes' commits and for values that expired: one look per backend and
 #: event loop, however many keys are watched.
 INTERVAL = 0.1
+#: Of those who wait for a word alone; no key has a NUL in it.
+_NO_KEY = "\0"
 
 
 class _Waiter:
@@ -109,6 +111,13 @@ class WatchHub:
                 waiters |= self._by_word.get(word, set())
         self._wake(waiters)
 
+    def tell(self, words: Iterable[str] | None) -> None:
+        """Wake those who wait for words, or for None everybody; from any thread."""
+        if words is None:
+            self.changed()
+        elif words:
+            self.told(words)
+
     def is_watched_on(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Tell whether somebody watches on an event loop."""
         with self._lock:
@@ -149,6 +158,21 @@ class WatchHub:
                     last = version
                     yield None if entry is None else entry.text
                 await waiter.event.wait()
+        finally:
+            self._remove(waiter)
+
+    async def hear(self, word: str) -> AsyncIterator[None]:
+        """Yield when a word is told, and whenever it may have been; whoever was slow is told once of several.
+
+        :param word: the word.
+        """
+        waiter = _Waiter(_NO_KEY, None, (word,))
+        self._add(waiter)
+        try:
+            while True:
+                await waiter.event.wait()
+                waiter.event.clear()
+                yield
         finally:
             self._remove(waiter)
 

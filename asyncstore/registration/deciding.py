@@ -8,7 +8,7 @@ from ..errors import AssetConflictError, AssetInactiveError, AssetNotFoundError,
 from ..records import Lease
 from ..scopes import Asset, AssetScope
 
-__all__ = ["Registered", "inactive", "lease_lost", "never_expires", "not_found", "registration"]
+__all__ = ["Registered", "inactive", "lease_expired", "lease_lost", "never_expires", "not_found", "registration"]
 
 
 def not_found(scope: AssetScope) -> AssetNotFoundError:
@@ -28,6 +28,13 @@ def lease_lost(lease: Lease, fence: int) -> LeaseLostError:
     return LeaseLostError(
         f"watcher {lease.name!r} of {lease.asset} was claimed by another process (fence {fence}, held {lease.fence}); "
         "nothing was written"
+    )
+
+
+def lease_expired(lease: Lease) -> LeaseLostError:
+    """Say that the lease of whoever holds a watcher has run out."""
+    return LeaseLostError(
+        f"the lease under which watcher {lease.name!r} of {lease.asset} was held has run out; nothing was written"
     )
 
 

@@ -168,6 +168,42 @@ class TriggererSettings(_Section):
             "finished and `cleanup()` is called; what is not done by then is given up."
         ),
     )
+    capacity: int = Field(
+        default=10_000,
+        ge=1,
+        le=1_000_000,
+        description="Watchers that one triggerer runs at most. Triggerers share the watchers by their capacities.",
+    )
+    lease: float = Field(
+        default=15.0,
+        ge=0.05,
+        le=86_400,
+        description=(
+            "Seconds that a triggerer may be silent, by the database's clock, before others take its watchers over. "
+            "Then it can commit nothing more."
+        ),
+    )
+    heartbeat_interval: float = Field(
+        default=5.0,
+        ge=0.01,
+        validate_default=True,
+        description="Seconds between two renewals of the lease, one for all of its watchers; at most half of `lease`.",
+    )
+    crash_loop_after: int = Field(
+        default=5,
+        ge=1,
+        description=(
+            "Failures of a watcher in a row, none of them after `healthy_after`, from which it counts as crash-looping."
+        ),
+    )
+    block_warning: float = Field(
+        default=1.0,
+        ge=0,
+        description=(
+            "Seconds that a watcher may keep the event loop from everybody else before the log names it, with its "
+            "stack; 0 = never."
+        ),
+    )
     cleanup_interval: float = Field(
         default=0.0,
         ge=0,
@@ -175,6 +211,13 @@ class TriggererSettings(_Section):
             "Seconds between two runs of garbage collection and the sweep of assets inside a triggerer; 0 = never."
         ),
     )
+
+    @field_validator("heartbeat_interval")
+    @classmethod
+    def _check_heartbeat(cls, value: float, info: ValidationInfo) -> float:
+        if value > info.data.get("lease", 2 * value) / 2:
+            raise PydanticCustomError("above_option", "must be at most half of {other}", {"other": "lease"})
+        return value
 
     @field_validator("restart_delay_max")
     @classmethod

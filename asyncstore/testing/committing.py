@@ -266,7 +266,7 @@ class CommitConformance(ConformanceBase):
         assert record.last_error_at < record.updated_at
         assert (other.asset, other.state, other.restarts, other.last_error) == ("other", WatcherState.RUNNING, 0, None)
         new = await _claim(harness, name="b")
-        await call(old.areport, WatcherState.STOPPED, error="lost", restarted=True)
+        await call(old.areport, WatcherState.DONE, error="lost", restarted=True)
         record, _ = await call(store.alist_watchers)
         assert (record.fence, record.restarts, record.state) == (new.lease.fence, 0, WatcherState.RUNNING)
         assert record.last_error == "Traceback: é"

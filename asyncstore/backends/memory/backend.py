@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, final
 
@@ -28,7 +27,8 @@ from ...scopes import Asset, AssetScope, Scope
 from ...values import JsonValue, decode
 from ..in_place import InPlaceBackend
 from ..watching import WatchHub
-from .tables import HeldWatcher, Tables
+from .fleet import MemoryFleet, record_of
+from .tables import Tables
 
 __all__ = ["MemoryBackend"]
 
@@ -63,6 +63,7 @@ class MemoryBackend(InPlaceBackend):
         self._tables = Tables(clock or SystemClock())
         self._hub = WatchHub(self._tables.clock)
         self._lock = _Lock(self.lock_timeout)
+        self._fleet = MemoryFleet(self._tables, self._lock, self._hub)
 
     # State.
 
@@ -209,54 +210,41 @@ class MemoryBackend(InPlaceBackend):
 
     # Watchers and events.
 
+    @property
+    def fleet(self) -> MemoryFleet:
+        """Return what keeps who runs which watcher."""
+        return self._fleet
+
     async def aclaim_watcher(self, asset: AssetScope, name: str, *, owner: str) -> Lease:
-        """Claim a watcher with a new fencing number."""
+        """Claim a watcher by hand with a new fencing number."""
         with self._lock:
             tables = self._tables
             tables.rows(asset)  # refuses an inactive one
-            scope = tables.find(asset).registered.scope
-            place = (scope.asset_id, name)
-            held = (each for each in tables.watchers.values() if (each.lease.asset.asset_id, each.lease.name) == place)
-            old = next(held, None)
-            if old is None:
-                lease = Lease(tables.new_id(), 1, scope, name)
-            else:
-                lease = replace(old.lease, fence=old.lease.fence + 1, asset=scope)
-            record = WatcherRecord(
-                asset=scope.name or "",
-                name=name,
-                state=WatcherState.RUNNING,
-                fence=lease.fence,
-                owner=owner,
-                restarts=0,
-                last_error=None if old is None else old.record.last_error,
-                last_error_at=None if old is None else old.record.last_error_at,
-                updated_at=tables.now(),
-            )
-            tables.watchers[lease.watcher_id] = HeldWatcher(lease, record, {} if old is None else old.keys)
-            return lease
+            registered = tables.find(asset).registered
+            watcher = tables.add_watcher(registered.id, name)
+            now = tables.now()
+            watcher.leave(WatcherState.RUNNING, now)
+            watcher.owner, watcher.restarts, watcher.claimed_at = owner, 0, now
+            return Lease(watcher.id, watcher.fence, registered.scope, name)
 
     async def areport_watcher(
         self, lease: Lease, state: WatcherState, *, error: str | None = None, restarted: bool = False
     ) -> None:
-        """Keep what a watcher is doing, while the lease holds."""
+        """Keep what a watcher is doing, while the claim is the latest."""
         with self._lock:
-            held = self._tables.watchers.get(lease.watcher_id)
-            if held is None or held.lease.fence != lease.fence:
+            watcher = self._tables.watchers.get(lease.watcher_id)
+            if watcher is None or watcher.fence != lease.fence:
                 return
             now = self._tables.now()
-            restarts = held.record.restarts + restarted
-            held.record = replace(held.record, state=state, restarts=restarts, updated_at=now)
+            watcher.state, watcher.updated_at = state, now
+            watcher.restarts += restarted
             if error is not None:
-                held.record = replace(held.record, last_error=error, last_error_at=now)
+                watcher.last_error, watcher.last_error_at = error, now
 
     async def alist_watchers(self) -> list[WatcherRecord]:
         """List every watcher by asset and name."""
         with self._lock:
-            records = [
-                replace(each.record, asset=self._tables.assets[each.lease.asset.asset_id or 0].registered.name)
-                for each in self._tables.watchers.values()
-            ]
+            records = [record_of(self._tables, each) for each in self._tables.watchers.values()]
         return sorted(records, key=lambda record: (record.asset, record.name))
 
     async def alist_events(

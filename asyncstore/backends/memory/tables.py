@@ -5,18 +5,26 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import islice
 
 from ...changes import Change, Clear, Commit, CommitResult, NewEvent, Put, RecordedEvent
 from ...clock import Clock, from_microseconds, to_microseconds
 from ...errors import VersionConflictError
-from ...records import Event, ExpiredRow, Lease, StoredEntry, WatcherRecord
-from ...registration.deciding import Registered, inactive, lease_lost, never_expires, not_found, registration
+from ...records import Event, ExpiredRow, Lease, StoredEntry, WatcherOrder, WatcherState
+from ...registration.deciding import (
+    Registered,
+    inactive,
+    lease_expired,
+    lease_lost,
+    never_expires,
+    not_found,
+    registration,
+)
 from ...scopes import Asset, AssetScope, Scope, TaskScope
 from ...values import decode
 
-__all__ = ["HeldAsset", "HeldWatcher", "Tables"]
+__all__ = ["HeldAsset", "HeldMember", "HeldWatcher", "Tables"]
 
 Rows = dict[str, StoredEntry]
 Undo = list[Callable[[], object]]
@@ -36,11 +44,50 @@ class HeldAsset:
 
 @dataclass(slots=True)
 class HeldWatcher:
-    """Hold a watcher, its latest lease and the keys of its events."""
+    """Hold a watcher, and the keys of its events.
 
-    lease: Lease
-    record: WatcherRecord
+    :ivar holder: the triggerer that has it; None where none does.
+    :ivar event: the id and time of its latest event.
+    """
+
+    id: int
+    asset_id: int
+    name: str
+    updated_at: datetime
+    state: WatcherState = WatcherState.WAITING
+    asked: WatcherOrder | None = None
+    fence: int = 0
+    owner: str = ""
+    holder: int | None = None
+    restarts: int = 0
+    last_error: str | None = None
+    last_error_at: datetime | None = None
+    claimed_at: datetime | None = None
+    event: tuple[int, datetime] | None = None
     keys: dict[str, int] = field(default_factory=dict[str, int])
+
+    def leave(self, state: WatcherState, now: datetime) -> None:
+        """Be nobody's any more."""
+        self.fence += 1
+        self.holder = self.asked = None
+        self.state, self.updated_at = state, now
+
+
+@dataclass(slots=True)
+class HeldMember:
+    """Hold a triggerer."""
+
+    id: int
+    owner: str
+    process: str | None
+    capacity: int
+    declares: str
+    watchers: frozenset[int]
+    started_at: datetime
+    beat_at: datetime
+    lease_until: datetime
+    draining: bool = False
+    attention: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +113,8 @@ class Tables:
         self.tasks: dict[TaskScope, Rows] = {}
         self.assets: dict[int, HeldAsset] = {}
         self.watchers: dict[int, HeldWatcher] = {}
+        self.members: dict[int, HeldMember] = {}
+        self._places: dict[tuple[int, str], HeldWatcher] = {}
         self._events: list[HeldEvent] = []
         self._revision = 0
         self._last_id = 0
@@ -209,13 +258,33 @@ class Tables:
         held = self.watchers.get(lease.watcher_id)
         if held is None:
             raise not_found(lease.asset)
-        if held.lease.fence != lease.fence:
-            raise lease_lost(lease, held.lease.fence)
+        if held.fence != lease.fence:
+            raise lease_lost(lease, held.fence)
+        if held.holder is not None and self.member(held.holder) is None:
+            raise lease_expired(lease)
         self.rows(lease.asset)
+
+    def member(self, member_id: int) -> HeldMember | None:
+        """Give a triggerer whose lease holds."""
+        found = self.members.get(member_id)
+        return found if found is not None and found.lease_until > self.now() else None
+
+    def watcher(self, asset_id: int, name: str) -> HeldWatcher | None:
+        """Find a watcher."""
+        return self._places.get((asset_id, name))
+
+    def add_watcher(self, asset_id: int, name: str) -> HeldWatcher:
+        """Find a watcher, or add it."""
+        found = self.watcher(asset_id, name)
+        if found is None:
+            found = HeldWatcher(self.new_id(), asset_id, name, self.now())
+            self.watchers[found.id] = self._places[asset_id, name] = found
+        return found
 
     def _record(self, event: NewEvent, lease: Lease | None) -> RecordedEvent:
         assert lease is not None  # noqa: S101 - Commit refuses events without one
-        keys = self.watchers[lease.watcher_id].keys
+        watcher = self.watchers[lease.watcher_id]
+        keys = watcher.keys
         if event.key is not None and event.key in keys:
             return RecordedEvent(keys[event.key], duplicate=True)
         self._revision += 1
@@ -223,7 +292,17 @@ class Tables:
             keys[event.key] = self._revision
         asset_id = self.find(lease.asset).registered.id
         self._events.append(HeldEvent(self._revision, asset_id, lease.name, event.payload, event.key, self.now()))
+        watcher.event = self._revision, self.now()
         return RecordedEvent(self._revision)
+
+    def recent(self, watcher: HeldWatcher) -> int:
+        """Count the events that a watcher recorded in the last minute."""
+        since, count = self.now() - timedelta(minutes=1), 0
+        for event in reversed(self._events):
+            if event.created_at <= since:
+                break
+            count += (event.asset_id, event.watcher) == (watcher.asset_id, watcher.name)
+        return count
 
     def events(self, asset: AssetScope | None, after: int, limit: int | None) -> list[Event]:
         """List events behind an id."""
@@ -246,5 +325,6 @@ class Tables:
         """Delete an asset with everything that hangs on it."""
         gone = self.find(scope).registered.id
         del self.assets[gone]
-        self.watchers = {key: each for key, each in self.watchers.items() if each.lease.asset.asset_id != gone}
+        self.watchers = {key: each for key, each in self.watchers.items() if each.asset_id != gone}
+        self._places = {(each.asset_id, each.name): each for each in self.watchers.values()}
         self._events = [each for each in self._events if each.asset_id != gone]

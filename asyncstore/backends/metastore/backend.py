@@ -28,7 +28,9 @@ from ...records import (
 from ...scopes import Asset, AssetScope, Scope
 from ...settings import DatabaseSettings
 from .choice import open_database
-from .procedures import assets, state
+from .fleet import MetastoreFleet
+from .procedures import assets as registry
+from .procedures import state, watchers
 from .session import run_in_session
 from .steps import Procedure
 
@@ -66,6 +68,7 @@ class MetastoreBackend(BaseStoreBackend):
     def __init__(self, url: str | None = None, *, clock: Clock | None = None, **options: Any) -> None:
         settings = _settings(options if url is None else {"url": url, **options})
         self._database = open_database(settings, clock)
+        self._fleet = MetastoreFleet(self._database)
         self.lock_timeout = settings.lock_timeout
 
     def __repr__(self) -> str:
@@ -183,31 +186,38 @@ class MetastoreBackend(BaseStoreBackend):
 
     async def aregister_asset(self, asset: Asset) -> AssetScope:
         """Find or register an asset; one that is complete costs one read."""
-        found = await self._database.read(assets.find_asset, asset)
+        found = await self._database.read(registry.find_asset, asset)
         if found is None:
-            found = await self._database.write(assets.register_asset, asset, self._database.now)
+            found = await self._database.write(registry.register_asset, asset, self._database.now)
         return found
+
+    async def aregister_assets(self, assets: Sequence[Asset]) -> list[AssetScope]:
+        """Find or register many assets; those that are complete cost two reads together."""
+        found = await self._database.read(registry.find_assets, assets)
+        if all(found):
+            return [scope for scope in found if scope is not None]
+        return await self._database.write(registry.register_assets, assets, self._database.now)
 
     async def aget_asset(self, scope: AssetScope) -> AssetRecord:
         """Read a registration."""
-        return await self._database.read(assets.get_asset, scope)
+        return await self._database.read(registry.get_asset, scope)
 
     async def adeactivate_asset(self, scope: AssetScope) -> None:
         """Put an asset's state to rest."""
-        await self._database.write(assets.set_active, scope, False, self._database.now)
+        await self._database.write(registry.set_active, scope, False, self._database.now)
 
     async def aactivate_asset(self, scope: AssetScope) -> None:
         """Bring a deactivated asset back."""
-        await self._database.write(assets.set_active, scope, True, self._database.now)
+        await self._database.write(registry.set_active, scope, True, self._database.now)
 
     async def adelete_asset(self, scope: AssetScope) -> None:
         """Delete an asset with its state, watchers and events."""
-        await self._database.write(assets.delete_asset, scope)
+        await self._database.write(registry.delete_asset, scope)
 
     async def asweep_assets(self, grace: timedelta, *, dry_run: bool = False) -> SweepReport:
         """Delete the state of assets that were deactivated longer ago than `grace`."""
         work = self._database.read if dry_run else self._database.write
-        swept = await work(assets.sweep_assets, grace // _MICROSECOND, dry_run, self._database.now)
+        swept = await work(registry.sweep_assets, grace // _MICROSECOND, dry_run, self._database.now)
         names = tuple(name for name, _ in swept)
         return SweepReport(type(self).__name__, names, sum(rows for _, rows in swept), dry_run)
 
@@ -238,25 +248,30 @@ class MetastoreBackend(BaseStoreBackend):
 
     # Watchers and events.
 
+    @property
+    def fleet(self) -> MetastoreFleet:
+        """Return what keeps who runs which watcher."""
+        return self._fleet
+
     async def aclaim_watcher(self, asset: AssetScope, name: str, *, owner: str) -> Lease:
-        """Claim a watcher with a new fencing number."""
-        return await self._database.write(assets.claim_watcher, asset, name, owner, self._database.now)
+        """Claim a watcher by hand with a new fencing number."""
+        return await self._database.write(watchers.claim_watcher, asset, name, owner, self._database.now)
 
     async def areport_watcher(
         self, lease: Lease, state: WatcherState, *, error: str | None = None, restarted: bool = False
     ) -> None:
         """Keep what a watcher is doing, while the lease holds."""
-        await self._database.write(assets.report_watcher, lease, state, error, restarted, self._database.now)
+        await self._database.write(watchers.report_watcher, lease, state, error, restarted, self._database.now)
 
     async def alist_watchers(self) -> list[WatcherRecord]:
         """List every watcher by asset and name."""
-        return await self._database.read(assets.list_watchers)
+        return await self._database.read(watchers.list_watchers, self._database.now)
 
     async def alist_events(
         self, asset: AssetScope | None = None, *, after: int = 0, limit: int | None = None
     ) -> list[Event]:
         """List events in the order of their commits."""
-        return await self._database.read(assets.list_events, asset, after, limit)
+        return await self._database.read(registry.list_events, asset, after, limit)
 
 
 def _settings(options: dict[str, Any]) -> DatabaseSettings:

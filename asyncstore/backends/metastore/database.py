@@ -101,7 +101,7 @@ class Database(ABC):
 
     @abstractmethod
     async def write(self, procedure: Callable[P, Procedure[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run a procedure in a transaction; nothing stays of it where it raises. Who watches is woken."""
+        """Run a procedure in a transaction; nothing stays of it where it raises. Who waits for its words is woken."""
 
     # Garbage.
 

@@ -31,6 +31,7 @@ __all__ = [
     "sqlite_parameters",
     "sqlite_sql",
     "upsert",
+    "upserting",
 ]
 
 #: Text that compares by code point: SQLite does so by itself, PostgreSQL has a collation for it.

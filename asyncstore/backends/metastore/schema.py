@@ -154,8 +154,42 @@ watcher = Table(
     Column("updated_at", BigInteger, nullable=False),
     Column("operation", BigInteger),
     Column("last_event_id", BigInteger),
+    Column("triggerer_id", BigInteger),
+    Column("asked", Text),
+    Column("claimed_at", BigInteger),
+    Column("last_event_at", BigInteger),
+    Column("minute", BigInteger),
+    Column("minute_events", Integer),
+    Column("minute_before", Integer),
     UniqueConstraint("asset_id", "name"),
+    Index(f"ix_{PREFIX}watcher_triggerer_id_state", "triggerer_id", "state"),
     sqlite_autoincrement=True,
+)
+
+#: Who runs watchers, each under one lease. No foreign key leads here: who is gone is found by not being here.
+triggerer = Table(
+    f"{PREFIX}triggerer",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("process", Text),
+    Column("capacity", Integer, nullable=False),
+    Column("declares", Text, nullable=False),
+    Column("draining", Boolean, nullable=False),
+    Column("attention", BigInteger, nullable=False),
+    Column("started_at", BigInteger, nullable=False),
+    Column("heartbeat_at", BigInteger, nullable=False),
+    Column("lease_until", BigInteger, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+#: Which watchers a triggerer can run, by a digest of the set: equal triggerers share the rows.
+declaration = Table(
+    f"{PREFIX}declaration",
+    metadata,
+    Column("declares", Text, primary_key=True),
+    Column("watcher_id", _Id, ForeignKey(watcher.c.id, ondelete="CASCADE"), primary_key=True),
+    sqlite_with_rowid=False,
 )
 
 # No index on `watcher_id`: only the deletion of an asset looks for it, and every event would pay.

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from sqlalchemy import Executable
 
-__all__ = ["Answer", "Now", "Procedure", "Step", "ask"]
+__all__ = ["Answer", "Now", "Procedure", "Step", "ask", "tells", "words_of"]
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 #: Gives the time in microseconds; None where the database's own clock is to be used.
@@ -51,3 +52,24 @@ def ask(build: Callable[..., Executable], *arguments: Any, **parameters: Any) ->
     :param parameters: of the statement.
     """
     return Step(build, arguments, parameters)
+
+
+_words: dict[Callable[..., Procedure[Any]], tuple[str, ...]] = {}
+
+
+def tells(*words: str) -> Callable[[Callable[P, Procedure[T]]], Callable[P, Procedure[T]]]:
+    """Say which words tell those who wait for them that a procedure was done; without any, nobody need be told.
+
+    A procedure without this may have changed anything.
+    """
+
+    def mark(procedure: Callable[P, Procedure[T]]) -> Callable[P, Procedure[T]]:
+        _words[procedure] = words
+        return procedure
+
+    return mark
+
+
+def words_of(procedure: Callable[..., Procedure[Any]]) -> tuple[str, ...] | None:
+    """Give the words of a procedure; None where it may have changed anything."""
+    return _words.get(procedure)

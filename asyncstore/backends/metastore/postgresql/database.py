@@ -27,7 +27,7 @@ from ...watching import WatchHub
 from ..batching import PerLoop
 from ..database import Database
 from ..procedures import state
-from ..steps import Procedure, Step
+from ..steps import Procedure, Step, words_of
 from . import cleanup, migrate
 from .errors import explain, is_driver_error
 from .link import Link
@@ -297,7 +297,7 @@ class PostgresqlDatabase(Database):
             # Locks are held from one statement to the next, and the caller's loop may be blocked in between.
             async with self._here.get().threads:
                 done = await in_thread(partial(self._sync.run, work), name="asyncstore transaction")
-        self.hub.changed()
+        self.hub.tell(words_of(procedure))
         return done
 
     # Watching.

@@ -11,8 +11,8 @@ from sqlalchemy.types import TypeEngine
 from ....changes import Commit, CommitResult
 from ....errors import StoreError
 from ..dialect import postgresql_sql
-from ..procedures import assets, state
-from ..steps import Answer, Now, Procedure, Step, ask
+from ..procedures import assets, fleet, state, watchers
+from ..steps import Answer, Now, Procedure, Step, ask, words_of
 from .errors import Fate, NotConnected, fate
 from .link import Link
 from .writing import Write, commit_call, outcome_of
@@ -23,11 +23,15 @@ T = TypeVar("T")
 
 # Registrations are decided by what is registered: one at a time.
 _HOLD_REGISTRY = "SELECT pg_advisory_xact_lock(1634956147, 2)"
-_REGISTRY = {assets.register_asset, assets.set_active, assets.delete_asset, assets.sweep_assets}
+_REGISTRY = {
+    *(assets.register_asset, assets.register_assets),
+    *(assets.set_active, assets.delete_asset, assets.sweep_assets),
+}
 _TELL_ALL = "SELECT asyncstore_tell_all()"
+_TELL_WORDS = "SELECT asyncstore_tell_words($1)"
 _TELLING = {assets.set_active, assets.delete_asset, assets.sweep_assets, state.delete_run}
 #: One statement, which needs no transaction around it.
-_SINGLE = {assets.report_watcher}
+_SINGLE = {fleet.beat, fleet.restarted, watchers.report_watcher}
 #: Done twice, they would say something else than what they did.
 _ONCE = {assets.delete_asset, assets.sweep_assets, state.delete_run}
 
@@ -79,6 +83,8 @@ async def write(link: Link, procedure: Callable[..., Procedure[T]], make: Callab
         done = await _inside(link, make())
         if procedure in _TELLING:
             await link.step(_TELL_ALL)
+        elif words := words_of(procedure):
+            await link.step(_TELL_WORDS, list(words))
     except StoreError:
         await link.raw.execute("ROLLBACK")
         raise

@@ -11,7 +11,7 @@ from ....changes import Change, Clear, Commit, CommitResult, Delete, Put, Record
 from ....clock import from_microseconds, to_microseconds
 from ....errors import VersionConflictError
 from ....records import Lease
-from ....registration.deciding import inactive, lease_lost, not_found
+from ....registration.deciding import inactive, lease_expired, lease_lost, not_found
 from ....scopes import AssetScope, Scope, TaskScope
 from ..batching import Job
 from . import texts
@@ -290,6 +290,8 @@ def _refusal(commit: Commit, part: int, outcome: str, number: int) -> Exception:
     lease: Lease | None = commit.lease
     if lease is not None and outcome == "lost":
         return lease_lost(lease, number)
+    if lease is not None and outcome == "expired":
+        return lease_expired(lease)
     scope = change.scope if change is not None else None if lease is None else lease.asset
     assert isinstance(scope, AssetScope)  # noqa: S101 - task state is never unknown or inactive
     return inactive(scope) if outcome == "inactive" else not_found(scope)

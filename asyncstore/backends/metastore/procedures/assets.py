@@ -1,28 +1,28 @@
-"""Assets, watchers and the event log."""
+"""Assets, and the log of events."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from ....clock import from_microseconds
-from ....records import AssetRecord, Event, Lease, WatcherRecord, WatcherState
+from ....records import AssetRecord, Event
 from ....registration.deciding import Registered, not_found, registration
 from ....scopes import Asset, AssetScope
 from ....values import JsonValue, decode
 from .. import statements
-from ..steps import Now, Procedure, ask
-from .state import locate, require_asset
+from ..steps import Now, Procedure, Step, ask, tells
+from .state import locate
 
 __all__ = [
-    "claim_watcher",
     "delete_asset",
     "find_asset",
+    "find_assets",
     "get_asset",
     "list_events",
-    "list_watchers",
     "register_asset",
-    "report_watcher",
+    "register_assets",
     "set_active",
     "sweep_assets",
 ]
@@ -73,9 +73,57 @@ def register_asset(asset: Asset, now: Now) -> Procedure[AssetScope]:
     if not wanted.id:
         return (yield from _add(asset, now))
     if wanted not in (by_name, by_uri):
-        new = {"asset_id": wanted.id, "new_name": wanted.name, "new_uri": wanted.uri, "new_named": wanted.named}
-        yield ask(statements.assets.complete_asset, **new)
+        yield _complete(wanted)
     return wanted.scope
+
+
+def find_assets(assets: Sequence[Asset]) -> Procedure[list[AssetScope | None]]:
+    """Find the registrations of assets; None for each that is not complete."""
+    by_name, by_uri = yield from _all_registered(assets)
+    found: list[AssetScope | None] = []
+    for asset in assets:
+        name, uri = asset.explicit_name, asset.explicit_uri
+        each = by_uri.get(uri) if name is None else by_name.get(name)
+        complete = each is not None and (name is None or (each.named and uri in {None, each.uri}))
+        found.append(each.scope if each is not None and complete else None)
+    return found
+
+
+@tells()
+def register_assets(assets: Sequence[Asset], now: Now) -> Procedure[list[AssetScope]]:
+    """Find, complete or register assets."""
+    by_name, by_uri = yield from _all_registered(assets)
+    found: list[AssetScope] = []
+    for asset in assets:
+        uri = asset.explicit_uri
+        wanted = registration(asset, by_name.get(asset.name), by_uri.get(uri))
+        if not wanted.id:
+            scope = yield from _add(asset, now)
+            wanted = replace(wanted, id=scope.asset_id or 0)
+        elif wanted not in (by_name.get(asset.name), by_uri.get(uri)):
+            yield _complete(wanted)
+        by_name[wanted.name] = wanted
+        if wanted.uri is not None:
+            by_uri[wanted.uri] = wanted
+        found.append(wanted.scope)
+    return found
+
+
+def _complete(wanted: Registered) -> Step:
+    new = {"asset_id": wanted.id, "new_name": wanted.name, "new_uri": wanted.uri, "new_named": wanted.named}
+    return ask(statements.assets.complete_asset, **new)
+
+
+def _all_registered(
+    assets: Sequence[Asset],
+) -> Procedure[tuple[dict[str | None, Registered], dict[str | None, Registered]]]:
+    names = sorted({asset.name for asset in assets})
+    uris = sorted({asset.explicit_uri for asset in assets if asset.explicit_uri is not None})
+    rows, _ = yield ask(statements.assets.find_assets, names=names)
+    by_name: dict[str | None, Registered] = {row[1]: Registered(row[0], row[1], row[2], bool(row[3])) for row in rows}
+    rows, _ = yield ask(statements.assets.find_assets_by_uri, uris=uris)
+    by_uri: dict[str | None, Registered] = {row[2]: Registered(row[0], row[1], row[2], bool(row[3])) for row in rows}
+    return by_name, by_uri
 
 
 def _registered(build: Any, **where: str | None) -> Procedure[Registered | None]:
@@ -122,57 +170,6 @@ def sweep_assets(grace: int, dry_run: bool, now: Now) -> Procedure[list[tuple[st
             owner, where = locate(AssetScope(asset_id))
             yield ask(statements.state.clear_asset, owner, **where)
     return [(name, count) for _, name, count in rows]
-
-
-def claim_watcher(asset: AssetScope, name: str, owner: str, now: Now) -> Procedure[Lease]:
-    """Claim a watcher with a new fencing number."""
-    asset_id = yield from require_asset(asset)
-    rows, _ = yield ask(
-        statements.watchers.claim_watcher,
-        asset_id=asset_id,
-        name=name,
-        fence=1,
-        owner=owner,
-        state=WatcherState.RUNNING.value,
-        restarts=0,
-        now=now(),
-    )
-    record = yield from get_asset(AssetScope(asset_id))
-    return Lease(rows[0][0], rows[0][1], record.scope, name)
-
-
-def report_watcher(lease: Lease, state: WatcherState, error: str | None, restarted: bool, now: Now) -> Procedure[None]:
-    """Keep what a watcher is doing, while the lease holds."""
-    if error is not None:  # a traceback may show bytes that are no text, as lone surrogates
-        error = error.encode(errors="backslashreplace").decode()
-    yield ask(
-        statements.watchers.report_watcher,
-        watcher_id=lease.watcher_id,
-        lease_fence=lease.fence,
-        new_state=state.value,
-        more=int(restarted),
-        error=error,
-        now=now(),
-    )
-
-
-def list_watchers() -> Procedure[list[WatcherRecord]]:
-    """List every watcher."""
-    rows, _ = yield ask(statements.watchers.list_watchers)
-    return [
-        WatcherRecord(
-            asset=asset,
-            name=name,
-            state=WatcherState(state),
-            fence=fence,
-            owner=owner,
-            restarts=restarts,
-            last_error=last_error,
-            last_error_at=None if last_error_at is None else from_microseconds(last_error_at),
-            updated_at=from_microseconds(updated_at),
-        )
-        for asset, name, state, fence, owner, restarts, last_error, last_error_at, updated_at in rows
-    ]
 
 
 def list_events(scope: AssetScope | None, after: int, limit: int | None) -> Procedure[list[Event]]:

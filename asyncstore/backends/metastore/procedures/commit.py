@@ -8,7 +8,7 @@ from ....changes import Clear, Commit, CommitResult, Delete, NewEvent, Put, Reco
 from ....clock import from_microseconds, to_microseconds
 from ....errors import VersionConflictError
 from ....records import Lease
-from ....registration.deciding import inactive, lease_lost, never_expires, not_found
+from ....registration.deciding import inactive, lease_expired, lease_lost, never_expires, not_found
 from ....scopes import AssetScope
 from .. import statements
 from ..steps import Procedure, ask
@@ -19,6 +19,8 @@ __all__ = ["Revisions", "commit", "commit_beside", "most_revisions"]
 
 #: Revisions taken beyond what is needed, where nobody else takes any: a counter that does not move costs no page.
 _BLOCK = 1000
+#: In microseconds.
+_MINUTE = 60_000_000
 
 
 class Revisions:
@@ -92,7 +94,7 @@ def commit(
     """
     lease = changes.lease
     if lease is not None:
-        yield from _check_lease(lease)
+        yield from _check_lease(lease, now)
     if revisions is None:
         revisions = Revisions(most_revisions(changes))
     versions: list[int] = []
@@ -135,13 +137,15 @@ def _revision(revisions: Revisions) -> Procedure[int]:
     return revisions.next()
 
 
-def _check_lease(lease: Lease) -> Procedure[None]:
-    rows, _ = yield ask(statements.watchers.check_lease, watcher_id=lease.watcher_id)
+def _check_lease(lease: Lease, now: int) -> Procedure[None]:
+    rows, _ = yield ask(statements.watchers.check_lease, watcher_id=lease.watcher_id, now=now)
     if not rows:
         raise not_found(lease.asset)
-    fence, deactivated_at = rows[0]
+    fence, deactivated_at, holder, remaining = rows[0]
     if fence != lease.fence:
         raise lease_lost(lease, fence)
+    if holder is not None and (remaining is None or remaining <= 0):
+        raise lease_expired(lease)
     if deactivated_at is not None:
         raise inactive(lease.asset)
 
@@ -216,4 +220,6 @@ def _record(event: NewEvent, lease: Lease | None, revisions: Revisions, now: int
         key=event.key,
         created_at=now,
     )
+    minute = now // _MINUTE
+    yield ask(statements.watchers.count_event, watcher_id=watcher_id, event_id=event_id, this_minute=minute, now=now)
     return RecordedEvent(event_id)

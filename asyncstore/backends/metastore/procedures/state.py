@@ -21,6 +21,7 @@ __all__ = [
     "list_keys",
     "locate",
     "require_asset",
+    "require_registered",
 ]
 
 Parameters = dict[str, Any]
@@ -107,11 +108,20 @@ def _behind(prefix: str) -> str | None:
 
 def require_asset(scope: AssetScope) -> Procedure[int]:
     """Give the id of an asset that is registered and active."""
+    return (yield from _require(scope, active=True))
+
+
+def require_registered(scope: AssetScope) -> Procedure[int]:
+    """Give the id of an asset that is registered, active or not."""
+    return (yield from _require(scope, active=False))
+
+
+def _require(scope: AssetScope, *, active: bool) -> Procedure[int]:
     owner, where = locate(scope)
     rows, _ = yield ask(statements.state.find_scope, owner, **where)
     if not rows:
         raise not_found(scope)
-    if rows[0][1] is not None:
+    if active and rows[0][1] is not None:
         raise inactive(scope)
     return int(rows[0][0])
 

@@ -21,7 +21,7 @@ from ..database import Database, Then
 from ..dialect import sqlite_parameters, sqlite_sql
 from ..migrate import check_target
 from ..procedures.commit import commit_beside
-from ..steps import Procedure, Step
+from ..steps import Procedure, Step, words_of
 from . import cleanup, migrate
 from .applying import read_value, run
 from .desk import Work
@@ -148,9 +148,10 @@ class SqliteDatabase(Database):
         """Run a procedure in a transaction."""
         opened = self._opened or await self._open(again=False)
         work: Callable[[], Procedure[T]] = partial(procedure, *args, **kwargs)
+        words = words_of(procedure)
         if inline():
-            return await self._write(_run, work, then=self.hub.changed)
-        result: T = await opened.desks.get().write(Work(work, writes=True))
+            return await self._write(_run, work, then=partial(self.hub.tell, words))
+        result: T = await opened.desks.get().write(Work(work, writes=True, words=words))
         return result
 
     async def _read(self, function: Callable[..., T], /, *args: Any) -> T:

@@ -41,10 +41,12 @@ class Work:
 
     :param procedure: gives it anew for every attempt.
     :param writes: it changes something.
+    :param words: tell that it was done; None where it may have changed anything.
     """
 
     procedure: Callable[[], Procedure[Any]]
     writes: bool = False
+    words: tuple[str, ...] | None = None
 
 
 #: Until when the caller waits, and for what: of a key its scope and name.
@@ -164,7 +166,7 @@ def _tell(hub: WatchHub, asked: Commit | Work) -> None:
     if isinstance(asked, Commit):
         hub.committed(asked)
     elif asked.writes:
-        hub.changed()
+        hub.tell(asked.words)
 
 
 def _read(cursor: sqlite3.Cursor, asked: tuple[Scope, str] | Work, now: int) -> Outcome:

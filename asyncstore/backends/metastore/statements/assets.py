@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Executable, bindparam, delete, func, insert, null, select, update
 
+from .. import dialect
 from ..dialect import NOW
 from ..owners import Owner
 from ..schema import asset, asset_state
@@ -13,6 +14,8 @@ __all__ = [
     "add_asset",
     "complete_asset",
     "drop_asset",
+    "find_assets",
+    "find_assets_by_uri",
     "list_rested_assets",
     "read_asset",
     "read_asset_by_name",
@@ -41,6 +44,16 @@ def read_asset_by_name() -> Executable:
 def read_asset_by_uri() -> Executable:
     """Read the registration of a URI that was given."""
     return select(*_ASSET).where(asset.c.uri == bindparam("uri"))
+
+
+def find_assets() -> Executable:
+    """Find the registrations of names."""
+    return select(*_ASSET[:4]).where(dialect.in_list(asset.c.name, "names"))
+
+
+def find_assets_by_uri() -> Executable:
+    """Find the registrations of URIs that were given."""
+    return select(*_ASSET[:4]).where(dialect.in_list(asset.c.uri, "uris"))
 
 
 def add_asset() -> Executable:

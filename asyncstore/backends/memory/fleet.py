@@ -1,0 +1,279 @@
+"""Who runs which watcher, kept in memory; several triggerers of one process share it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import timedelta
+from hashlib import sha256
+from typing import final
+
+from ...fleet import Claim, Declared, Fleet, Load, Member, Peer, Survey, TriggererRecord
+from ...fleet.deciding import decide
+from ...records import Lease, WatcherOrder, WatcherRecord, WatcherState
+from ...registration.deciding import not_found
+from ...scopes import AssetScope
+from ..watching import WatchHub
+from .tables import HeldMember, HeldWatcher, Tables
+
+__all__ = ["MemoryFleet", "record_of"]
+
+_NONE = timedelta(0)
+_WORD = "fleet"
+
+
+def record_of(tables: Tables, watcher: HeldWatcher) -> WatcherRecord:
+    """Give what is known of a watcher."""
+    now = tables.now()
+    member = None if watcher.holder is None else tables.members.get(watcher.holder)
+    event_id, event_at = watcher.event or (None, None)
+    asset = tables.assets[watcher.asset_id]
+    writer = f"watcher:{asset.registered.name}/{watcher.name}"
+    wrote_at = max((entry.updated_at for entry in asset.rows.values() if entry.updated_by == writer), default=None)
+    since = [each for each in (watcher.claimed_at, wrote_at, event_at) if each is not None]
+    return WatcherRecord(
+        asset=asset.registered.name,
+        name=watcher.name,
+        state=watcher.state,
+        asked=watcher.asked,
+        fence=watcher.fence,
+        owner=watcher.owner,
+        restarts=watcher.restarts,
+        last_error=watcher.last_error,
+        last_error_at=watcher.last_error_at,
+        updated_at=watcher.updated_at,
+        claimed_at=watcher.claimed_at,
+        lease_age=None if member is None else max(now - member.beat_at, _NONE),
+        last_event_id=event_id,
+        last_event_at=event_at,
+        events_per_minute=float(tables.recent(watcher)),
+        without_progress=max(now - max(since), _NONE) if member is not None and since else None,
+    )
+
+
+@final
+class MemoryFleet(Fleet):
+    """Keep who runs which watcher.
+
+    :param tables: what the backend holds.
+    :param lock: held around every look at it.
+    :param hub: wakes who waits.
+    """
+
+    def __init__(self, tables: Tables, lock: AbstractContextManager[object], hub: WatchHub) -> None:
+        self._tables = tables
+        self._lock = lock
+        self._hub = hub
+
+    async def adeclare(self, watchers: Sequence[tuple[AssetScope, str]]) -> list[Declared]:
+        """Make known watchers that are not known yet."""
+        with self._lock:
+            found: list[Declared] = []
+            for scope, name in watchers:
+                if scope.asset_id is not None and scope.asset_id in self._tables.assets:
+                    watcher = self._tables.add_watcher(scope.asset_id, name)
+                    found.append(Declared(watcher.id, scope.asset_id, name))
+            return found
+
+    async def ajoin(
+        self, owner: str, *, capacity: int, watchers: Collection[int], lease: timedelta, process: str | None = None
+    ) -> Member:
+        """Become a member."""
+        declares = sha256(",".join(map(str, sorted(watchers))).encode()).hexdigest()[:32]
+        with self._lock:
+            now = self._tables.now()
+            member_id = self._tables.new_id()
+            self._tables.members[member_id] = HeldMember(
+                member_id, owner, process, capacity, declares, frozenset(watchers), now, now, now + lease
+            )
+        self._hub.told([_WORD])
+        return Member(member_id, declares)
+
+    async def abeat(self, member: Member, lease: timedelta) -> int | None:
+        """Renew the lease."""
+        with self._lock:
+            held = self._tables.member(member.id)
+            if held is None:
+                return None
+            held.beat_at = self._tables.now()
+            held.lease_until = held.beat_at + lease
+            return held.attention
+
+    async def asurvey(self, member: Member) -> Survey:
+        """Look around."""
+        with self._lock:
+            now = self._tables.now()
+            peers = tuple(
+                Peer(
+                    id=each.id,
+                    owner=each.owner,
+                    process=each.process,
+                    capacity=each.capacity,
+                    declares=each.declares,
+                    draining=each.draining,
+                    remaining=max(each.lease_until - now, _NONE),
+                )
+                for each in self._tables.members.values()
+            )
+            free = (each.id for each in self._declared(member.declares) if self._is_free(each))
+            return Survey(peers, tuple(sorted(free)))
+
+    def _declared(self, declares: str) -> list[HeldWatcher]:
+        kind = (each.watchers for each in self._tables.members.values() if each.declares == declares)
+        ids = next(kind, frozenset[int]())
+        return [self._tables.watchers[each] for each in ids if each in self._tables.watchers]
+
+    @staticmethod
+    def _is_free(watcher: HeldWatcher) -> bool:
+        return watcher.holder is None and watcher.state is WatcherState.WAITING
+
+    async def aload(self, declares: Collection[str]) -> Load:
+        """Count what there is to divide."""
+        with self._lock:
+            runnable = {
+                kind: frozenset(
+                    each.id for each in self._declared(kind) if each.holder is not None or self._is_free(each)
+                )
+                for kind in set(declares)
+            }
+            held: dict[int, int] = {}
+            for each in self._tables.watchers.values():
+                if each.holder is not None:
+                    held[each.holder] = held.get(each.holder, 0) + 1
+            return Load(runnable, held)
+
+    async def aunfinished(self, member: Member) -> int:
+        """Count the declared watchers that are not done."""
+        with self._lock:
+            return sum(each.state is not WatcherState.DONE for each in self._declared(member.declares))
+
+    async def abegin_anew(self, watchers: Collection[int]) -> None:
+        """Have watchers run again that are done."""
+        with self._lock:
+            for watcher in map(self._tables.watchers.get, watchers):
+                if watcher is not None and watcher.state is WatcherState.DONE:
+                    watcher.state, watcher.updated_at = WatcherState.WAITING, self._tables.now()
+        self._hub.told([_WORD])
+
+    async def aclaim(self, member: Member, owner: str, watchers: Collection[int]) -> list[Claim] | None:
+        """Claim watchers that are free."""
+        with self._lock:
+            if self._tables.member(member.id) is None:
+                return None
+            now = self._tables.now()
+            claims: list[Claim] = []
+            for each in map(self._tables.watchers.get, sorted(watchers)):
+                if each is not None and self._is_free(each):
+                    each.leave(WatcherState.RUNNING, now)
+                    each.holder, each.owner, each.restarts = member.id, owner, 0
+                    each.claimed_at = now
+                    claims.append(Claim(each.id, each.fence))
+        self._hub.told([_WORD])
+        return claims
+
+    async def arelease(self, member: Member, watchers: Mapping[int, WatcherState]) -> None:
+        """Give watchers back."""
+        with self._lock:
+            for watcher_id, state in watchers.items():
+                watcher = self._tables.watchers.get(watcher_id)
+                if watcher is not None and watcher.holder == member.id:
+                    self._leave(watcher, state)
+        self._hub.told([_WORD])
+
+    def _leave(self, watcher: HeldWatcher, state: WatcherState) -> None:
+        # What was asked of a watcher that nobody runs any more is done by leaving it so.
+        if state is WatcherState.WAITING and watcher.asked is WatcherOrder.PAUSE:
+            state = WatcherState.PAUSED
+        elif state is WatcherState.WAITING and watcher.asked is WatcherOrder.KILL:
+            state = WatcherState.KILLED
+        elif state is WatcherState.PAUSED and watcher.asked is None:  # resumed meanwhile
+            state = WatcherState.WAITING
+        watcher.leave(state, self._tables.now())
+
+    async def aorders(self, member: Member) -> dict[int, WatcherOrder]:
+        """Read what people ask of the member's watchers."""
+        with self._lock:
+            mine = (each for each in self._tables.watchers.values() if each.holder == member.id)
+            return {each.id: each.asked for each in mine if each.asked is not None}
+
+    async def arestarted(self, lease: Lease) -> None:
+        """Say that a watcher was restarted, as somebody asked."""
+        with self._lock:
+            watcher = self._tables.watchers.get(lease.watcher_id)
+            if watcher and watcher.fence == lease.fence and watcher.asked is WatcherOrder.RESTART:
+                watcher.asked, watcher.restarts = None, 0
+                watcher.state, watcher.updated_at = WatcherState.RUNNING, self._tables.now()
+
+    async def adrain(self, member: Member) -> None:
+        """Say that the member takes no more watchers."""
+        with self._lock:
+            held = self._tables.members.get(member.id)
+            if held is not None:
+                held.draining = True
+        self._hub.told([_WORD])
+
+    async def aleave(self, member: Member) -> None:
+        """Give everything back, and be a member no more."""
+        await self.abury([member.id])
+
+    async def abury(self, gone: Collection[int] = ()) -> int:
+        """Set free what members held whose lease has run out."""
+        with self._lock:
+            members = self._tables.members
+            ids = {each for each in members if each in gone or self._tables.member(each) is None}
+            for member_id in ids:
+                del members[member_id]
+            freed = [each for each in self._tables.watchers.values() if each.holder in ids]
+            for each in freed:
+                self._leave(each, WatcherState.WAITING)
+        self._hub.told([_WORD])
+        return len(freed)
+
+    def changes(self) -> AsyncIterator[None]:
+        """Yield when a member came or went, or gave watchers back, or somebody asked something of one."""
+        return self._hub.hear(_WORD)
+
+    async def aorder(self, asset: AssetScope, name: str, order: WatcherOrder) -> WatcherRecord:
+        """Ask something of a watcher."""
+        with self._lock:
+            found = self._tables.find(asset).registered
+            watcher = self._tables.watcher(found.id, name)
+            member = None if watcher is None or watcher.holder is None else self._tables.member(watcher.holder)
+            decision = decide(
+                asset,
+                name,
+                order,
+                state=None if watcher is None else watcher.state,
+                asked=None if watcher is None else watcher.asked,
+                held=member is not None,
+            )
+            if watcher is None:
+                raise not_found(asset)
+            if decision.state is not None:
+                watcher.leave(decision.state, self._tables.now())
+            elif decision.changes:
+                watcher.asked = decision.asked
+                if member is not None:
+                    member.attention += 1
+            record = record_of(self._tables, watcher)
+        self._hub.told([_WORD])
+        return record
+
+    async def alist_members(self) -> list[TriggererRecord]:
+        """List the triggerers by the time that they joined."""
+        with self._lock:
+            now = self._tables.now()
+            watchers = self._tables.watchers.values()
+            return [
+                TriggererRecord(
+                    id=each.id,
+                    owner=each.owner,
+                    capacity=each.capacity,
+                    running=sum(watcher.holder == each.id for watcher in watchers),
+                    draining=each.draining,
+                    started_at=each.started_at,
+                    lease_age=max(now - each.beat_at, _NONE),
+                    lease_remaining=each.lease_until - now,
+                )
+                for each in self._tables.members.values()
+            ]
