@@ -30,8 +30,12 @@ from asyncstore import (
 ROOT = Path(asyncstore.__file__).parent.parent
 PACKAGES: list[ModuleType] = [asyncstore, triggers]
 
-#: What asyncstore offers to other packages besides its own front door: how commands are added to its program.
-DOORS = {"asyncstore", "asyncstore.cli.failures", "asyncstore.cli.output", "asyncstore.cli.running"}
+#: What asyncstore offers to other packages besides its own front door: the fleet, and how commands are added to its
+#: program.
+DOORS = {
+    *("asyncstore", "asyncstore.fleet"),
+    *("asyncstore.cli.failures", "asyncstore.cli.output", "asyncstore.cli.running"),
+}
 
 
 def sources(package: str) -> list[Path]:

@@ -69,6 +69,12 @@ class BaseTrigger(ABC):
     async def cleanup(self) -> None:  # noqa: B027 - optional
         """Let go of what `run` holds; called on every exit: return, error, shutdown, lost lease."""
 
+    async def on_kill(self) -> None:  # noqa: B027 - optional
+        """End what `run` has begun elsewhere, such as a job; called before `cleanup`, and only when a person kills it.
+
+        A shutdown, a redeploy or another triggerer that takes over never calls it.
+        """
+
 
 class BaseEventTrigger(BaseTrigger):
     """Watch an asset with its state at hand.

@@ -48,6 +48,10 @@ class Fleet(ABC):
         """
 
     @abstractmethod
+    async def aextend(self, member: Member, watchers: Collection[int]) -> None:
+        """Say that the member, and those that declare the same, can run more watchers than it said."""
+
+    @abstractmethod
     async def abeat(self, member: Member, lease: timedelta) -> int | None:
         """Renew the lease.
 

@@ -32,7 +32,7 @@ def watched(name: str, *triggers: BaseTrigger) -> Asset:
 async def run_to_the_end(store: Store, *assets: Asset) -> Recorder:
     recorder = Recorder()
     with anyio.fail_after(20):
-        await Triggerer(store, assets, on_event=recorder).run()
+        await Triggerer(store, assets, on_event=recorder, begin_anew=True).run()
     return recorder
 
 

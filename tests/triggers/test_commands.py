@@ -10,13 +10,13 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from asyncstore import connect
+from asyncstore import WatcherState, connect
 
 ROOT = Path(__file__).parents[2]
 ENVIRON = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -123,18 +123,24 @@ def test_an_unreadable_folder_is_refused(tmp_path: Path, inbox: Path) -> None:
     assert "cannot be read; check its permissions" in done.stderr
 
 
-def test_a_second_watch_takes_over_and_the_first_one_says_so(tmp_path: Path, inbox: Path) -> None:
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
+def test_a_second_watch_says_that_it_waits_and_takes_over_when_the_first_ends(
+    tmp_path: Path, inbox: Path, end: signal.Signals
+) -> None:
     options = ["inbox", "--settle", "0", "--interval", "0.05"]
-    with started(tmp_path, "watch", *options) as first:
+    with ExitStack() as processes:
+        first = processes.enter_context(started(tmp_path, "watch", *options))
         lines(first, 3)
-        assert call(tmp_path, "watch", *options, "--once").stdout == ""
+        second = processes.enter_context(started(tmp_path, "watch", *options))
+        assert second.stderr is not None
+        assert "nothing to run here: 1 watchers" in second.stderr.readline()
+        first.send_signal(end)
+        first.wait(timeout=WITHIN)
         (inbox / "d").touch()
-        out, err = first.communicate(timeout=WITHIN)
-        assert (first.returncode, out) == (1, "")
-        assert "another process took over" in err
-        assert "Traceback" not in err
-    assert len(logged(tmp_path)) == 3
-    assert len(call(tmp_path, "watch", *options, "--once").stdout.splitlines()) == 1
+        assert [line["payload"]["path"] for line in lines(second, 1)] == ["d"]
+        second.terminate()
+        second.wait(timeout=WITHIN)
+    assert len(logged(tmp_path)) == 4
 
 
 def test_a_closed_stdout_ends_it_without_a_word(tmp_path: Path, inbox: Path) -> None:
@@ -206,13 +212,13 @@ counts = Asset("counts", watchers=[AssetWatcher("w", Count(3))])
 
 def test_triggerer_runs_the_watchers_of_a_file_or_module(tmp_path: Path) -> None:
     (tmp_path / "my_assets.py").write_text(ASSETS)
-    for target in ("my_assets.py", "my_assets"):
+    for target, says in (("my_assets.py", "watcher 'w' of asset 'counts' is done"), ("my_assets", "done already")):
         done = call(tmp_path, "triggerer", target)
         assert (done.returncode, done.stdout) == (0, "")
-        assert "watcher 'w' of asset 'counts' is done" in done.stderr
+        assert says in done.stderr
     assert [event["payload"] for event in logged(tmp_path)] == [1, 2, 3]
     with connect(f"sqlite+aiosqlite:///{tmp_path}/asyncstore.db") as store:
-        assert store.list_watchers()[0].fence == 2
+        assert store.list_watchers()[0].state is WatcherState.DONE
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import anyio
 import click
 
 from asyncstore import Asset, Event, Store
-from asyncstore.cli.failures import Failure, Misuse
+from asyncstore.cli.failures import Misuse
 from asyncstore.cli.output import event_line
 from asyncstore.cli.running import open_store, run
 
@@ -81,7 +81,7 @@ def watch(
             except ValueError as error:
                 raise Misuse(str(error)) from error
             asset = Asset(uri=root.as_uri(), watchers=[AssetWatcher(name, trigger)])
-            await _run(store, [asset], f"watching {root}", print_events=True)
+            await _run(store, [asset], f"watching {root}", alone=True)
 
     _log_to_stderr(logging.WARNING)
     run(context, main)
@@ -103,22 +103,22 @@ def triggerer(context: click.Context, target: str) -> None:
 
     async def main() -> None:
         async with open_store(context) as store:
-            await _run(store, assets, f"running {target}", print_events=False)
+            await _run(store, assets, f"running {target}", alone=False)
 
     _log_to_stderr(logging.INFO)
     run(context, main)
 
 
-async def _run(store: Store, assets: Sequence[Asset], what: str, *, print_events: bool) -> None:
+async def _run(store: Store, assets: Sequence[Asset], what: str, *, alone: bool) -> None:
     counts = LiveCounts(sys.stderr, what)
 
     async def on_event(event: Event) -> None:
         counts.add(event)
-        if print_events:
+        if alone:
             await writer.write(event_line(event))
 
     try:
-        running = Triggerer(store, assets, on_event=on_event)
+        running = Triggerer(store, assets, on_event=on_event, begin_anew=alone)
     except TriggerError as error:
         raise Misuse(str(error)) from error
     writer = LineWriter()
@@ -133,8 +133,6 @@ async def _run(store: Store, assets: Sequence[Asset], what: str, *, print_events
             writing.cancel_scope.deadline = anyio.current_time() + 1.0
         tasks.cancel_scope.cancel()
     counts.stop()
-    if running.lost:
-        raise Failure(f"{', '.join(running.lost)}: another process took over")
 
 
 async def _stop_on_signal(running: Triggerer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -9,6 +10,7 @@ from typing import Any
 
 import anyio
 import anyio.lowlevel
+from anyio import CancelScope
 
 from asyncstore import (
     Asset,
@@ -16,6 +18,7 @@ from asyncstore import (
     ClaimedWatcher,
     Commit,
     Event,
+    Lease,
     LeaseLostError,
     Store,
     StoreBusyError,
@@ -23,6 +26,7 @@ from asyncstore import (
     StoreFullError,
     StoreUnavailableError,
     TriggererSettings,
+    WatcherOrder,
     WatcherState,
 )
 
@@ -33,7 +37,7 @@ from ..watcher import AssetWatcher
 from .backoff import Backoff
 from .drain import Drain
 
-__all__ = ["Supervisor"]
+__all__ = ["Supervisor", "Surroundings"]
 
 logger = logging.getLogger("triggers")
 
@@ -41,13 +45,10 @@ logger = logging.getLogger("triggers")
 _TRANSIENT = (StoreBusyError, StoreFullError, StoreUnavailableError)
 
 
-class Supervisor:
-    """Claim one watcher, run it, commit its events, and start it again when it raises.
+class Surroundings:
+    """Hold what the supervisors of a triggerer share.
 
     :param store: the store.
-    :param asset: the watched asset.
-    :param watcher: its watcher.
-    :param owner: who claims, for people.
     :param settings: delays and deadlines.
     :param drain: what shields a commit, and for how long.
     :param on_event: awaited after each commit of a new event.
@@ -56,36 +57,75 @@ class Supervisor:
     def __init__(
         self,
         store: Store,
-        asset: Asset,
-        watcher: AssetWatcher,
-        *,
-        owner: str,
         settings: TriggererSettings,
         drain: Drain,
         on_event: Callable[[Event], Awaitable[None]] | None,
     ) -> None:
-        self._store = store
-        self._asset = asset
-        self._watcher = watcher
-        self._owner = owner
-        self._settings = settings
-        self._drain = drain
-        self._on_event = on_event
-        #: What the watcher is doing; None before it is claimed.
+        self.store = store
+        self.settings = settings
+        self.drain = drain
+        self.on_event = on_event
+        #: Called by a supervisor that found its claim lost.
+        self.suspect: Callable[[], None] = lambda: None
+
+
+class Supervisor:
+    """Run one watcher under a claim, commit its events, and start it again when it raises.
+
+    :param around: what it shares with its siblings.
+    :param asset: the watched asset.
+    :param watcher: its watcher.
+    """
+
+    __slots__ = (
+        "_around",
+        "_asked",
+        "_backoff",
+        "_claimed",
+        "_failures",
+        "_killed",
+        "_scope",
+        "_stopping",
+        "asset",
+        "left",
+        "lost",
+        "state",
+        "task",
+        "vanished",
+        "watcher",
+    )
+
+    def __init__(self, around: Surroundings, asset: Asset, watcher: AssetWatcher) -> None:
+        self._around = around
+        self.asset = asset
+        self.watcher = watcher
+        self._asked: WatcherOrder | None = None
+        self._backoff: Backoff | None = None
+        self._claimed: ClaimedWatcher | None = None
+        self._failures = 0
+        self._killed = False
+        self._scope: CancelScope | None = None
+        self._stopping = False
+        #: What the watcher is doing here; None where it is not run here.
         self.state: WatcherState | None = None
-        self._done = False
-        #: Another process claimed the watcher.
+        #: The state it is to be left in, once it is run here no more.
+        self.left: WatcherState | None = None
+        #: Its claim was lost: there is nothing to give back.
         self.lost = False
+        #: Its asset may have been deleted.
+        self.vanished = False
+        #: What runs it.
+        self.task: asyncio.Task[None] | None = None
 
     def __str__(self) -> str:
-        return f"watcher {self._watcher.name!r} of asset {self._asset.name!r}"
+        return f"watcher {self.watcher.name!r} of asset {self.asset.name!r}"
 
     def fresh(self) -> BaseTrigger:
         """Make the trigger anew from its arguments.
 
         :raises InvalidTriggerError: the arguments are not JSON, do not make a trigger, or `run` is no generator.
         """
-        trigger = self._watcher.trigger
+        trigger = self.watcher.trigger
         arguments = arguments_of(trigger)
         kind = type(trigger)
         try:
@@ -97,46 +137,109 @@ class Supervisor:
             ) from error
         return made
 
-    async def supervise(self) -> None:
-        """Run the watcher until it is done, another process claims it, or the caller cancels."""
-        backoff = Backoff(self._settings.restart_delay, self._settings.restart_delay_max, self._settings.healthy_after)
-        claimed = await self._claim(backoff)
+    # What others ask; from the loop's thread.
+
+    def stop(self) -> None:
+        """Have the watcher stop: the commit in hand is finished, then it cleans up."""
+        self._stopping = True
+        self._cancel()
+
+    def abandon(self) -> None:
+        """Have the watcher stop, for its claim is lost."""
+        self.lost = True
+        self.stop()
+
+    def order(self, order: WatcherOrder) -> None:
+        """Do what somebody asks.
+
+        :param order: pause, restart or kill.
+        """
+        if self._asked is None or order is WatcherOrder.KILL:
+            self._asked = order
+            logger.info("%s: somebody asked to %s it", self, order)
+            self._cancel()
+
+    def _cancel(self) -> None:
+        if self._scope is not None:
+            self._scope.cancel()
+
+    # Running.
+
+    async def supervise(self, lease: Lease) -> None:
+        """Run the watcher until it is done, its claim is lost, or it was asked to stop; then `left` is set.
+
+        :param lease: the claim.
+        """
+        self._claimed = claimed = ClaimedWatcher(self._around.store.core, self.asset, lease)
+        self._asked, self._stopping, self._killed = None, False, False
+        self.left, self.lost, self.vanished = None, False, False
         self.state = WatcherState.RUNNING
         try:
-            while True:
-                started = anyio.current_time()
-                try:
-                    await self._attempt(claimed)
-                except LeaseLostError as error:
-                    self.lost = True
-                    logger.error("%s stops: %s", self, error)
-                    return
-                except Exception as error:
-                    delay = backoff.next(anyio.current_time() - started)
-                    logger.error("%s failed and is started again in %.1f s", self, delay, exc_info=error)
-                    await self._report(claimed, WatcherState.BACKING_OFF, error)
-                    await anyio.sleep(delay)
-                    if isinstance(error, AssetNotFoundError):  # deleted, and the claim with it; still declared here
-                        claimed = await self._claim(backoff)
-                    await self._report(claimed, WatcherState.RUNNING, restarted=True)
-                else:
-                    logger.info("%s is done", self)
-                    self._done = True
-                    await self._report(claimed, WatcherState.DONE)
-                    return
+            while not self._is_over:
+                with CancelScope() as self._scope:
+                    if self._stopping or self._asked is not None:
+                        self._cancel()
+                    await self._keep_alive(claimed)
+                if not self._is_over:
+                    await self._stopped(claimed)
         finally:
-            if not self._done and not self.lost:
-                with self._drain.shield(self._settings.drain_timeout):
-                    await self._report(claimed, WatcherState.STOPPED)
+            self._scope = self._claimed = self.state = None
 
-    async def _claim(self, backoff: Backoff) -> ClaimedWatcher:
+    @property
+    def _is_over(self) -> bool:
+        return self.left is not None or self.lost
+
+    async def _stopped(self, claimed: ClaimedWatcher) -> None:
+        # A stop comes before what somebody asks: whoever runs the watcher next does that.
+        asked, self._asked = self._asked, None
+        if asked is WatcherOrder.KILL:
+            await self._kill(claimed)
+            self.left = WatcherState.KILLED
+        elif self._stopping:
+            self.left = WatcherState.WAITING
+        elif asked is WatcherOrder.PAUSE:
+            self.left = WatcherState.PAUSED
+        else:
+            self._backoff, self._failures = None, 0
+            self.state = WatcherState.RUNNING
+            with self._around.drain.shield(self._around.settings.drain_timeout):
+                try:
+                    await self._around.store.backend.fleet.arestarted(claimed.lease)
+                except StoreError as error:
+                    logger.warning("the restart of %s could not be kept: %s", self, error)
+
+    async def _keep_alive(self, claimed: ClaimedWatcher) -> None:
         while True:
+            started = anyio.current_time()
             try:
-                return await self._store.aclaim_watcher(self._asset, self._watcher.name, owner=self._owner)
-            except StoreError as error:
-                delay = backoff.next()
-                logger.warning("%s could not be claimed and is tried again in %.1f s: %s", self, delay, error)
-                await anyio.sleep(delay)
+                await self._attempt(claimed)
+            except LeaseLostError as error:
+                self.lost = True
+                logger.error("%s stops: %s", self, error)
+                self._around.suspect()
+                return
+            except Exception as error:
+                await self._back_off(claimed, error, anyio.current_time() - started)
+                if isinstance(error, AssetNotFoundError):  # perhaps its own, and the claim with it
+                    self.vanished, self.left = True, WatcherState.WAITING
+                    return
+                await self._report(claimed, WatcherState.RUNNING, restarted=True)
+            else:
+                logger.info("%s is done", self)
+                self.left = WatcherState.DONE
+                return
+
+    async def _back_off(self, claimed: ClaimedWatcher, error: Exception, ran_for: float) -> None:
+        settings = self._around.settings
+        if self._backoff is None:
+            self._backoff = Backoff(settings.restart_delay, settings.restart_delay_max, settings.healthy_after)
+        delay = self._backoff.next(ran_for)
+        healthy = bool(settings.healthy_after) and ran_for >= settings.healthy_after
+        self._failures = 1 if healthy else self._failures + 1
+        logger.error("%s failed and is started again in %.1f s", self, delay, exc_info=error)
+        looping = self._failures >= settings.crash_loop_after
+        await self._report(claimed, WatcherState.CRASH_LOOPING if looping else WatcherState.BACKING_OFF, error)
+        await anyio.sleep(delay)
 
     async def _report(
         self, claimed: ClaimedWatcher, state: WatcherState, error: Exception | None = None, *, restarted: bool = False
@@ -149,20 +252,49 @@ class Supervisor:
             logger.warning("the state of %s (%s) could not be kept: %s", self, state, failure)
 
     async def _attempt(self, claimed: ClaimedWatcher) -> None:
-        trigger = self.fresh()
-        if isinstance(trigger, BaseEventTrigger):
-            trigger.bind(self._asset, claimed.asset_state)
+        trigger = self._bound(claimed)
         events = trigger.run()
         try:
             await self._follow(claimed, events)
         finally:
-            with self._drain.shield(self._settings.drain_timeout):
+            with self._around.drain.shield(self._around.settings.drain_timeout):
                 close = getattr(events, "aclose", None)
                 try:
                     if close is not None:
                         await close()
                 finally:
-                    await trigger.cleanup()
+                    try:
+                        if self._asked is WatcherOrder.KILL:
+                            await self._on_kill(trigger)
+                    finally:
+                        await trigger.cleanup()
+
+    def _bound(self, claimed: ClaimedWatcher) -> BaseTrigger:
+        trigger = self.fresh()
+        if isinstance(trigger, BaseEventTrigger):
+            trigger.bind(self.asset, claimed.asset_state)
+        return trigger
+
+    async def _kill(self, claimed: ClaimedWatcher) -> None:
+        if self._killed:
+            return
+        # It was waiting for its next attempt.
+        with self._around.drain.shield(self._around.settings.drain_timeout):
+            try:
+                trigger = self._bound(claimed)
+                await self._on_kill(trigger)
+                await trigger.cleanup()
+            except Exception as error:
+                logger.error("%s: its cleanup() failed", self, exc_info=error)
+
+    async def _on_kill(self, trigger: BaseTrigger) -> None:
+        self._killed = True
+        try:
+            await trigger.on_kill()
+        except Exception as error:
+            logger.error("%s: its on_kill() failed", self, exc_info=error)
+
+    # Events.
 
     async def _follow(self, claimed: ClaimedWatcher, events: AsyncIterator[TriggerEvent]) -> None:
         try:
@@ -192,21 +324,22 @@ class Supervisor:
                 await patience.wait(error)
 
     async def _commit(self, claimed: ClaimedWatcher, commit: Commit) -> None:
+        drain, on_event = self._around.drain, self._around.on_event
         patience = _Patience(str(self))
         while True:
             try:
                 # A commit in hand is finished, even when the triggerer drains: given up half-way nobody would know
                 # whether it happened, and it must not be tried again then.
-                with self._drain.shield() as shield:
+                with drain.shield() as shield:
                     event, duplicate = await claimed.acommit(commit)
                 break
             except _TRANSIENT as error:
                 await patience.wait(error)
         if shield.cancelled_caught:
             await anyio.sleep_forever()  # the time to drain is over; here is where the cancellation arrives
-        if self._on_event is not None and not duplicate:
-            with self._drain.shield():
-                await self._on_event(event)
+        if on_event is not None and not duplicate:
+            with drain.shield():
+                await on_event(event)
         # Behind the shield, a cancellation finds a watcher that never waits for anything itself, and its siblings
         # get their turn.
         await anyio.lowlevel.checkpoint()

@@ -1,4 +1,4 @@
-"""Running the watchers of many assets in one process."""
+"""Running the watchers of many assets in one process, and sharing them with other processes."""
 
 from __future__ import annotations
 
@@ -8,16 +8,24 @@ import os
 import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
 
 import anyio
 from anyio import CancelScope
+from anyio.abc import TaskGroup
 
 from asyncstore import Asset, Capability, Event, Store, StoreError, UnsupportedOperationError, WatcherState
 
 from ..errors import DiscoveryError, InvalidTriggerError
 from ..watcher import AssetWatcher
+from .backoff import Backoff
 from .drain import Drain
-from .supervisor import Supervisor
+from .membership import Membership
+from .process import this_process
+from .roster import Roster
+from .sharing import Sharing
+from .supervisor import Supervisor, Surroundings
+from .watchdog import watch_loop
 
 __all__ = ["Triggerer"]
 
@@ -25,17 +33,21 @@ logger = logging.getLogger("triggers")
 
 
 class Triggerer:
-    """Run the watchers of assets until they are done, or until `stop`.
+    """Run watchers until they are done, or until `stop`.
 
     ::
 
         async with connect() as store:
             await Triggerer(store, [orders]).run()
 
+    Triggerers on one database share the watchers: each is run by one of them, under a lease. When one dies, the others
+    take its watchers over; when one joins, they make room for it.
+
     :param store: an open store.
-    :param assets: the assets; each of their watchers is run.
+    :param assets: the assets; each of their watchers may be run.
     :param on_event: awaited after the commit of each new event, before its watcher is resumed.
-    :param owner: who claims the watchers, for people; default: host and process.
+    :param owner: who runs the watchers, for people; default: host and process.
+    :param begin_anew: run watchers that returned in an earlier run, too.
     :raises DiscoveryError: no asset has a watcher.
     :raises InvalidTriggerError: a trigger cannot be run, or two watchers of one asset share a name.
     :raises UnsupportedOperationError: the backend cannot commit events together with state.
@@ -48,6 +60,7 @@ class Triggerer:
         *,
         on_event: Callable[[Event], Awaitable[None]] | None = None,
         owner: str | None = None,
+        begin_anew: bool = False,
     ) -> None:
         backend = store.backend
         if Capability.COMMIT not in backend.capabilities:
@@ -57,20 +70,13 @@ class Triggerer:
             )
         self._store = store
         self._settings = store.settings.triggerer
+        self._owner = owner or f"{socket.gethostname()}:{os.getpid()}"
+        self._begin_anew = begin_anew
         self._stop = CancelScope()
         self._drain = Drain(self._settings.drain_timeout)
-        self._supervisors = [
-            Supervisor(
-                store,
-                asset,
-                watcher,
-                owner=owner or f"{socket.gethostname()}:{os.getpid()}",
-                settings=self._settings,
-                drain=self._drain,
-                on_event=on_event,
-            )
-            for asset, watcher in _watchers(assets)
-        ]
+        self._around = Surroundings(store, self._settings, self._drain, on_event)
+        self._supervisors = [Supervisor(self._around, asset, watcher) for asset, watcher in _watchers(assets)]
+        self._roster = Roster(self._around, self._supervisors)
         for supervisor in self._supervisors:
             check = supervisor.fresh()
             if inspect.iscoroutinefunction(type(check).run):
@@ -80,32 +86,86 @@ class Triggerer:
 
     @property
     def states(self) -> dict[WatcherState | None, int]:
-        """Return how many watchers are in which state; None for those not claimed yet."""
+        """Return how many watchers are in which state; None for those that do not run here."""
         return dict(Counter(supervisor.state for supervisor in self._supervisors))
-
-    @property
-    def lost(self) -> list[str]:
-        """Return the watchers that another process claimed."""
-        return [str(supervisor) for supervisor in self._supervisors if supervisor.lost]
 
     def stop(self) -> None:
         """Drain: finish the commit in hand of every watcher, clean up, and end `run`. From the loop's thread."""
         self._stop.cancel()
 
     async def run(self) -> None:
-        """Run the watchers until all are done or lost, or until `stop`.
+        """Run the watchers until all of them are done, here and elsewhere, or until `stop`.
 
         Cancelled, it drains as well, within `[triggerer] drain_timeout`.
         """
-        with self._stop:
+        with self._stop, watch_loop(self._settings.block_warning):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._drain.watch, name="triggerer: drain")
                 if self._settings.cleanup_interval:
                     tasks.start_soon(self._collect, name="triggerer: garbage collection")
-                async with anyio.create_task_group() as watchers:
-                    for supervisor in self._supervisors:
-                        watchers.start_soon(supervisor.supervise, name=f"triggerer: {supervisor}")
+                while not await self._be_member(await self._join()):
+                    logger.info("joining anew")
+                if not self._roster.started:
+                    logger.warning("every watcher is done already; `asyncstore triggers restart` runs one again")
                 tasks.cancel_scope.cancel()
+
+    async def _join(self) -> Membership:
+        backoff = Backoff(self._settings.restart_delay, self._settings.lease)
+        fleet, lease = self._store.backend.fleet, timedelta(seconds=self._settings.lease)
+        while True:
+            try:
+                await self._roster.declare()
+                if self._begin_anew:
+                    await fleet.abegin_anew(self._roster.known)
+                    self._begin_anew = False
+                joined_at = anyio.current_time()
+                member = await fleet.ajoin(
+                    self._owner,
+                    capacity=self._settings.capacity,
+                    watchers=self._roster.known,
+                    lease=lease,
+                    process=this_process(),
+                )
+                return Membership(fleet, member, self._settings, joined_at)
+            except StoreError as error:
+                delay = backoff.next()
+                logger.warning("the store cannot be joined, tried again in %.1f s: %s", delay, error)
+                await anyio.sleep(delay)
+
+    async def _be_member(self, membership: Membership) -> bool:
+        """Run watchers until all are done (True), or the lease is lost (False)."""
+        done = lost = False
+        self._around.suspect = membership.wake
+        sharing = Sharing(self._store.backend.fleet, self._roster, membership, self._owner)
+
+        async def keep(tasks: TaskGroup) -> None:
+            nonlocal lost
+            await membership.keep()
+            lost = True
+            tasks.cancel_scope.cancel()
+
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(keep, tasks, name="triggerer: lease")
+                tasks.start_soon(sharing.listen, name="triggerer: changes")
+                tasks.start_soon(self._roster.give_back, membership.member, name="triggerer: giving back")
+                await sharing.run()
+                done = True
+                tasks.cancel_scope.cancel()
+        finally:
+            await self._leave(membership, lost=lost)
+        return done
+
+    async def _leave(self, membership: Membership, *, lost: bool) -> None:
+        fleet, member = self._store.backend.fleet, membership.member
+        if not lost:
+            # A cancellation has begun the drain. Where it has not, everything is done, and soon over.
+            with self._drain.shield(self._settings.drain_timeout):
+                await _quietly(fleet.adrain(member))
+        await self._roster.stop(member, lost=lost)
+        if not lost:
+            with self._drain.shield(self._settings.drain_timeout):
+                await _quietly(fleet.aleave(member))
 
     async def _collect(self) -> None:
         while True:
@@ -117,6 +177,13 @@ class Triggerer:
                 logger.warning("garbage collection failed and is tried again later: %s", error)
             else:
                 logger.info("garbage collection: %s task rows, %d asset rows", rows.deleted, assets.deleted)
+
+
+async def _quietly(work: Awaitable[None]) -> None:
+    try:
+        await work
+    except StoreError as error:
+        logger.warning("the other triggerers could not be told: %s", error)
 
 
 def _watchers(assets: Sequence[Asset]) -> list[tuple[Asset, AssetWatcher]]:

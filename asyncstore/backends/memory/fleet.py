@@ -89,6 +89,13 @@ class MemoryFleet(Fleet):
         self._hub.told([_WORD])
         return Member(member_id, declares)
 
+    async def aextend(self, member: Member, watchers: Collection[int]) -> None:
+        """Say that the member can run more watchers than it said."""
+        with self._lock:
+            for each in self._tables.members.values():
+                if each.declares == member.declares:
+                    each.watchers |= frozenset(watchers)
+
     async def abeat(self, member: Member, lease: timedelta) -> int | None:
         """Renew the lease."""
         with self._lock:

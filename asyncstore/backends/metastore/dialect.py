@@ -162,7 +162,8 @@ def sqlite_sql(build: Callable[..., Executable], *arguments: Any) -> str:
     text = str(compiled)
     for name, value in compiled.params.items():
         if value is not None:  # a constant of the statement, such as OFFSET 0
-            text = re.sub(rf":{name}\b", str(int(value)), text)
+            spelled = "'" + value.replace("'", "''") + "'" if isinstance(value, str) else str(int(value))
+            text = re.sub(rf":{name}\b", spelled, text)
     return " ".join(text.split())
 
 

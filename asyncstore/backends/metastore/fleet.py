@@ -35,6 +35,10 @@ class MetastoreFleet(Fleet):
         """Become a member."""
         return await self._database.write(fleet.join, owner, process, capacity, watchers, lease, self._database.now)
 
+    async def aextend(self, member: Member, watchers: Collection[int]) -> None:
+        """Say that the member can run more watchers than it said."""
+        await self._database.write(fleet.extend, member, watchers)
+
     async def abeat(self, member: Member, lease: timedelta) -> int | None:
         """Renew the lease, in one statement."""
         return await self._database.write(fleet.beat, member, lease, self._database.now)

@@ -24,6 +24,7 @@ __all__ = [
     "claim",
     "declare",
     "drain",
+    "extend",
     "join",
     "leave",
     "list_members",
@@ -72,6 +73,12 @@ def join(
     yield ask(statements.fleet.drop_stale_declarations, declares=declares)
     yield ask(statements.fleet.add_declarations, declares=declares, ids=ids)
     return Member(rows[0][0], declares)
+
+
+@tells()
+def extend(member: Member, watchers: Collection[int]) -> Procedure[None]:
+    """Say that members of a kind can run more watchers."""
+    yield ask(statements.fleet.add_declarations, declares=member.declares, ids=sorted(watchers))
 
 
 @tells()
