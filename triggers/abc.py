@@ -6,6 +6,7 @@ import inspect
 import json
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
+from functools import lru_cache
 from typing import Any, Self, cast
 
 from asyncstore import Asset, AssetStoreAccessors, JsonValue, StoreError
@@ -50,7 +51,7 @@ class BaseTrigger(ABC):
         args, kwargs = self._arguments
         kind = type(self)
         try:
-            bound = inspect.signature(kind).bind(*args, **kwargs)
+            bound = _signature(kind).bind(*args, **kwargs)
         except (TypeError, ValueError) as error:
             raise InvalidTriggerError(f"{kind.__qualname__}: {error}; override serialize()") from error
         arguments: dict[str, JsonValue] = {}
@@ -124,8 +125,13 @@ class BaseEventTrigger(BaseTrigger):
         self._asset_state = asset_state
 
 
-def arguments_of(trigger: BaseTrigger) -> dict[str, JsonValue]:
-    """Give a trigger's arguments as they come back from JSON.
+@lru_cache(maxsize=256)
+def _signature(kind: type[BaseTrigger]) -> inspect.Signature:
+    return inspect.signature(kind)
+
+
+def arguments_of(trigger: BaseTrigger) -> str:
+    """Give a trigger's arguments as JSON.
 
     :param trigger: the trigger.
     :raises InvalidTriggerError: they are not JSON; says which, and what to do.
@@ -139,7 +145,7 @@ def arguments_of(trigger: BaseTrigger) -> dict[str, JsonValue]:
                 f"{path}: argument {name!r} is not JSON ({error}); pass what is (a string instead of a date or a "
                 "path), or override serialize()"
             ) from None
-    return cast("dict[str, JsonValue]", json.loads(json.dumps(arguments)))
+    return json.dumps(arguments)
 
 
 def _check_json(value: object) -> None:

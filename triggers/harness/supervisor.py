@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -67,6 +68,8 @@ class Surroundings:
         self.on_event = on_event
         #: Called by a supervisor that found its claim lost.
         self.suspect: Callable[[], None] = lambda: None
+        #: Called by a supervisor when its watcher runs here no more, with the claim that it had.
+        self.ended: Callable[[Supervisor, Lease], None] = lambda supervisor, lease: None
 
 
 class Supervisor:
@@ -78,6 +81,7 @@ class Supervisor:
     """
 
     __slots__ = (
+        "_arguments",
         "_around",
         "_asked",
         "_backoff",
@@ -99,6 +103,7 @@ class Supervisor:
         self._around = around
         self.asset = asset
         self.watcher = watcher
+        self._arguments: str | None = None
         self._asked: WatcherOrder | None = None
         self._backoff: Backoff | None = None
         self._claimed: ClaimedWatcher | None = None
@@ -125,9 +130,10 @@ class Supervisor:
 
         :raises InvalidTriggerError: the arguments are not JSON, do not make a trigger, or `run` is no generator.
         """
-        trigger = self.watcher.trigger
-        arguments = arguments_of(trigger)
-        kind = type(trigger)
+        if self._arguments is None:
+            self._arguments = arguments_of(self.watcher.trigger)
+        arguments = json.loads(self._arguments)
+        kind = type(self.watcher.trigger)
         try:
             made = kind(**arguments)
         except Exception as error:
@@ -176,14 +182,18 @@ class Supervisor:
         self.state = WatcherState.RUNNING
         try:
             while not self._is_over:
+                # Its own, so that a commit in hand can be shielded from it.
                 with CancelScope() as self._scope:
                     if self._stopping or self._asked is not None:
                         self._cancel()
                     await self._keep_alive(claimed)
                 if not self._is_over:
                     await self._stopped(claimed)
+        except Exception as error:
+            logger.critical("%s ended by an error of the triggerer's own", self, exc_info=error)
         finally:
-            self._scope = self._claimed = self.state = None
+            self._scope = self._claimed = self.state = self.task = None
+            self._around.ended(self, lease)
 
     @property
     def _is_over(self) -> bool:

@@ -32,22 +32,27 @@ class _Watchdog(threading.Thread):
                 self._loop.call_soon_threadsafe(self._answered.set)
             except RuntimeError:  # closed
                 return
-            if not self._answered.wait(self._patience) and not self._ended.is_set():
-                self._tell()
+            if self._answered.wait(self._patience / 2) or self._ended.is_set():
+                continue
+            blamed = asyncio.current_task(self._loop)
+            if not self._answered.wait(self._patience / 2) and not self._ended.is_set():
+                self._tell(blamed)
                 while not self._answered.wait(self._patience) and not self._ended.is_set():
                     pass  # told once for each time
 
-    def _tell(self) -> None:
+    def _tell(self, blamed: asyncio.Task[object] | None) -> None:
         task = asyncio.current_task(self._loop)
-        who = "the event loop" if task is None else task.get_name()
         frame = sys._current_frames().get(self._watched)
         stack = "" if frame is None else "".join(traceback.format_stack(frame))
         if self._answered.is_set():
             return  # just now; the stack would be somebody else's
+        if task is not blamed:
+            logger.warning("the event loop is late by more than %.1f s: there is more to do than it can", self._patience)
+            return
         logger.warning(
             "%s blocks the event loop for more than %.1f s, and with it every other watcher of this process; await "
             "what it waits for, or do it in a thread. It is here:\n%s",
-            who,
+            "what is no task" if task is None else task.get_name(),
             self._patience,
             stack,
         )

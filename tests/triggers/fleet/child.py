@@ -18,7 +18,6 @@ import anyio
 
 from asyncstore import Asset, Settings, TriggererSettings, connect
 from triggers import AssetWatcher, BaseEventTrigger, Triggerer, TriggerEvent
-from triggers.harness import triggerer as module
 
 
 class Count(BaseEventTrigger):
@@ -48,7 +47,7 @@ def assets(names: list[str], pause: float) -> list[Asset]:
 
 async def main(url: str, options: dict[str, Any]) -> None:
     if options.get("anonymous"):  # others can tell that it is gone by its lease alone
-        module.this_process = lambda: None
+        vars(sys.modules["triggers.harness.triggerer"])["this_process"] = lambda: None
     if skew := options.get("skew"):
         time_ns = time.time_ns
         time.time_ns = lambda: time_ns() + int(skew * 1e9)
