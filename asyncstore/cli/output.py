@@ -17,7 +17,7 @@ import click
 from ..clock import to_microseconds
 from ..records import Event, ExpiredRow
 
-__all__ = ["CLOSED", "emit", "event_line", "expired_line", "finish", "is_abandoned", "pairs", "silence"]
+__all__ = ["CLOSED", "emit", "event_line", "expired_line", "finish", "is_abandoned", "json_line", "pairs", "silence"]
 
 #: The exit code when whoever reads stdout has gone: what a shell gives for SIGPIPE.
 CLOSED = 141
@@ -36,7 +36,7 @@ def event_line(event: Event) -> str:
     :param event: the event.
     :return: the line.
     """
-    return _json(
+    return json_line(
         {
             "id": event.id,
             "asset": event.asset,
@@ -133,7 +133,11 @@ def _writing() -> Generator[TextIO]:
         raise click.ClickException(f"standard output cannot be written: {error.strerror or error}") from error
 
 
-def _json(value: object) -> str:
+def json_line(value: object) -> str:
+    """Write a value as one line of JSON, safe on a terminal, and in an encoding that stdout has.
+
+    :param value: any JSON value.
+    """
     text = json.dumps(value, ensure_ascii=not _is_utf8(), separators=(",", ":"))
     return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
@@ -141,7 +145,7 @@ def _json(value: object) -> str:
 def _plain(text: str) -> str:
     if text.isprintable() and not _NEEDS_QUOTES.search(text) and (text.isascii() or _is_utf8()):
         return text
-    return _json(text)
+    return json_line(text)
 
 
 def _is_utf8() -> bool:

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from .commands import triggerer, watch
+from .fleet import triggers
 
-__all__ = ["triggerer", "watch"]
+__all__ = ["triggerer", "triggers", "watch"]

@@ -47,7 +47,7 @@ class _Watchdog(threading.Thread):
         if self._answered.is_set():
             return  # just now; the stack would be somebody else's
         if task is not blamed:
-            logger.warning("the event loop is late by more than %.1f s: there is more to do than it can", self._patience)
+            logger.warning("the event loop is late by more than %.1f s: it has too much to do", self._patience)
             return
         logger.warning(
             "%s blocks the event loop for more than %.1f s, and with it every other watcher of this process; await "

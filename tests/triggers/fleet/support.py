@@ -16,12 +16,13 @@ from typing import Any
 
 import pytest
 
-from asyncstore import Store, WatcherRecord, WatcherState
+from asyncstore import Asset, Store, WatcherRecord, WatcherState
 
-__all__ = ["LEASE", "SETTINGS", "Fleet", "Process", "holders", "judge", "wait_until"]
+__all__ = ["ENVIRON", "LEASE", "SETTINGS", "Fleet", "Process", "holders", "judge", "wait_until"]
 
 ROOT = Path(__file__).parents[3]
 LEASE = 3.0
+ENVIRON = {**os.environ, "PYTHONPATH": str(ROOT)}
 SETTINGS: dict[str, Any] = {
     **{"lease": LEASE, "heartbeat_interval": 0.5, "restart_delay": 0.05, "restart_delay_max": 0.1},
     **{"drain_timeout": 5.0, "block_warning": 0.0},
@@ -38,7 +39,7 @@ class Process:
         with self.log.open("w") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-W", "error", "-m", "tests.triggers.fleet.child", url, json.dumps(given)],
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                env=ENVIRON,
                 stdout=log,
                 stderr=log,
             )
@@ -117,8 +118,6 @@ def judge(store: Store, names: Sequence[str], *, least: int = 1) -> None:
     for event in store.events().list():
         assert isinstance(event.payload, int)
         counts[event.asset].append(event.payload)
-    from asyncstore import Asset
-
     for name, numbers in counts.items():
         assert numbers == list(range(1, len(numbers) + 1)), name
         assert len(numbers) >= least, name

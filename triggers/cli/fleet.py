@@ -1,0 +1,148 @@
+"""`asyncstore triggers`: who runs which watcher, and telling watchers what to do, from anywhere."""
+
+from __future__ import annotations
+
+import click
+
+from asyncstore import AssetScope, Store, WatcherOrder, WatcherRecord, WatcherState
+from asyncstore.cli.failures import Misuse
+from asyncstore.cli.output import emit
+from asyncstore.cli.running import open_store, run
+
+from .showing import (
+    TRIGGERER_HEAD,
+    WATCHER_HEAD,
+    details,
+    table,
+    triggerer_json,
+    triggerer_row,
+    watcher_json,
+    watcher_row,
+)
+
+__all__ = ["triggers"]
+
+_as_json = click.option("--json", "as_json", is_flag=True, help="One line of JSON for each.")
+
+
+@click.group(short_help="See who runs which watcher; pause, resume, restart and kill watchers.")
+def triggers() -> None:
+    """See who runs which watcher, and tell watchers what to do, from any machine that reaches the store."""
+
+
+@triggers.command("list", short_help="List the watchers.")
+@click.option("--state", type=click.Choice([each.value for each in WatcherState]), help="Only those in this state.")
+@_as_json
+@click.pass_context
+def list_watchers(ctx: click.Context, state: str | None, as_json: bool) -> None:
+    """List every watcher that was ever declared: what it is doing, who runs it, how it goes."""
+
+    async def main() -> None:
+        async with open_store(ctx) as store:
+            found = [each for each in await store.alist_watchers() if state in {None, each.state.value}]
+        if as_json:
+            emit(watcher_json(each) for each in found)
+        elif found:
+            emit(table(WATCHER_HEAD, [watcher_row(each) for each in found]))
+
+    run(ctx, main)
+
+
+@triggers.command("triggerers", short_help="List the triggerers.")
+@_as_json
+@click.pass_context
+def list_triggerers(ctx: click.Context, as_json: bool) -> None:
+    """List the processes that run watchers, and how long ago each renewed its lease."""
+
+    async def main() -> None:
+        async with open_store(ctx) as store:
+            found = await store.alist_triggerers()
+        if as_json:
+            emit(triggerer_json(each) for each in found)
+        elif found:
+            emit(table(TRIGGERER_HEAD, [triggerer_row(each) for each in found]))
+
+    run(ctx, main)
+
+
+@triggers.command("show", short_help="Tell everything about a watcher.")
+@click.argument("asset")
+@click.argument("name", required=False)
+@_as_json
+@click.pass_context
+def show(ctx: click.Context, asset: str, name: str | None, as_json: bool) -> None:
+    """Tell everything about the watcher NAME of ASSET, with the traceback of its latest error.
+
+    NAME may be left out where the asset has one watcher.
+    """
+
+    async def main() -> None:
+        async with open_store(ctx) as store:
+            _, record = await _find(store, asset, name)
+        emit([watcher_json(record)] if as_json else details(record))
+
+    run(ctx, main)
+
+
+async def _find(store: Store, asset: str, name: str | None) -> tuple[AssetScope, WatcherRecord]:
+    watchers = await store.alist_watchers()
+    names = {each.asset for each in watchers}
+    if asset not in names:
+        backend = store.backend
+        record = await store.core.call(lambda: backend.aget_asset(AssetScope(uri=asset)))
+        asset = record.name
+    found = [each for each in watchers if each.asset == asset and name in {None, each.name}]
+    if not found:
+        there = ", ".join(repr(each.name) for each in watchers if each.asset == asset) or "none"
+        raise Misuse(f"asset {asset!r} has no watcher {name!r} (there are: {there})" if name else f"{asset!r} has none")
+    if len(found) > 1:
+        there = ", ".join(repr(each.name) for each in found)
+        raise Misuse(f"asset {asset!r} has several watchers; name one of {there}")
+    return AssetScope(name=asset), found[0]
+
+
+_DONE = {
+    WatcherOrder.PAUSE: "paused",
+    WatcherOrder.RESUME: "resumed",
+    WatcherOrder.RESTART: "restarted",
+    WatcherOrder.KILL: "killed",
+}
+
+
+def _ordering(order: WatcherOrder, short_help: str, text: str) -> None:
+    @triggers.command(order.value, short_help=short_help, help=text)
+    @click.argument("asset")
+    @click.argument("name", required=False)
+    @click.pass_context
+    def command(ctx: click.Context, asset: str, name: str | None) -> None:
+        async def main() -> None:
+            async with open_store(ctx) as store:
+                scope, found = await _find(store, asset, name)
+                record = await store.aorder_watcher(scope, found.name, order)
+            what = f"watcher {record.name!r} of asset {record.asset!r}"
+            if record.asked is order:
+                emit([f"{what} is to be {_DONE[order]}; {record.owner} runs it, and does so soon"])
+            else:
+                emit([f"{what} is {record.state}"])
+
+        run(ctx, main)
+
+
+_ordering(
+    WatcherOrder.PAUSE,
+    "Stop a watcher until it is resumed.",
+    "Stop the watcher NAME of ASSET until it is resumed. The commit in hand is finished, and cleanup() is called.",
+)
+_ordering(WatcherOrder.RESUME, "Let a paused watcher go on.", "Let the paused watcher NAME of ASSET go on.")
+_ordering(
+    WatcherOrder.RESTART,
+    "Start a watcher anew, whatever its state.",
+    "Start the watcher NAME of ASSET anew, from its watermark and without waiting, whatever its state: one that is "
+    "done or was killed runs again.",
+)
+_ordering(
+    WatcherOrder.KILL,
+    "Stop a watcher for good, with on_kill().",
+    "Stop the watcher NAME of ASSET for good: on_kill() and cleanup() are called, and nobody runs it until it is "
+    "restarted. Where nobody runs it now, on_kill() is not called.",
+)
