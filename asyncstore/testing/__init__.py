@@ -19,8 +19,8 @@ from __future__ import annotations
 import pytest
 
 _PARTS = (
-    *("cleaning", "committing", "contexts", "expiring", "harness", "listing", "operations", "registering", "resting"),
-    *("texts", "updating", "values", "versions", "watching"),
+    *("cleaning", "committing", "contexts", "expiring", "harness", "leasing", "listing", "operations", "registering"),
+    *("resting", "texts", "updating", "values", "versions", "watching"),
 )
 pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in _PARTS))
 
@@ -30,6 +30,7 @@ from .committing import CommitConformance  # noqa: E402
 from .contexts import ContextConformance  # noqa: E402
 from .expiring import ExpiryConformance  # noqa: E402
 from .harness import TASK, ConformanceBase, Harness, awaited, requires  # noqa: E402
+from .leasing import LeaseConformance  # noqa: E402
 from .listing import ListingConformance  # noqa: E402
 from .operations import OperationConformance  # noqa: E402
 from .registering import RegistrationConformance  # noqa: E402
@@ -50,6 +51,7 @@ __all__ = [
     "ContextConformance",
     "ExpiryConformance",
     "Harness",
+    "LeaseConformance",
     "ListingConformance",
     "OperationConformance",
     "RegistrationConformance",
@@ -77,6 +79,7 @@ class BackendConformance(
     RegistrationConformance,
     RestingConformance,
     CommitConformance,
+    LeaseConformance,
     CleanupConformance,
     ContextConformance,
 ):

@@ -42,7 +42,7 @@ class _Watchdog(threading.Thread):
 
     def _tell(self, blamed: asyncio.Task[object] | None) -> None:
         task = asyncio.current_task(self._loop)
-        frame = sys._current_frames().get(self._watched)
+        frame = sys._current_frames().get(self._watched)  # pyright: ignore[reportPrivateUsage]  # documented
         stack = "" if frame is None else "".join(traceback.format_stack(frame))
         if self._answered.is_set():
             return  # just now; the stack would be somebody else's

@@ -174,6 +174,7 @@ class MemoryFleet(Fleet):
                     each.leave(WatcherState.RUNNING, now)
                     each.holder, each.owner, each.restarts = member.id, owner, 0
                     each.claimed_at = now
+                if each is not None and each.holder == member.id:
                     claims.append(Claim(each.id, each.fence))
         self._hub.told([_WORD])
         return claims
