@@ -200,7 +200,8 @@ def _hearing(run: Any, own: Any) -> Any:
 
 
 def _restore(kind: type[BaseTrigger]) -> None:
-    own: Any = vars(vars(kind)["run"])["_own"]
+    hear: Any = vars(kind)["run"]
+    own: Any = hear._own
     if own is None:
         delattr(kind, "run")  # inherited
     else:

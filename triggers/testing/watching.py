@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, final
 
@@ -157,7 +157,11 @@ class Watching:
 
 @asynccontextmanager
 async def run_watcher(
-    watcher: AssetWatcher | BaseTrigger, *, asset: Asset | None = None, store: Store | None = None
+    watcher: AssetWatcher | BaseTrigger,
+    *,
+    asset: Asset | None = None,
+    store: Store | None = None,
+    follow: Sequence[str] = (),
 ) -> AsyncGenerator[Watching]:
     """Run a watcher under a triggerer for as long as the block lasts, and record what it does.
 
@@ -172,6 +176,7 @@ async def run_watcher(
     :param watcher: the watcher, or its trigger.
     :param asset: the watched asset; its other watchers do not run. Default: `Asset("watched")`.
     :param store: an open store; one in memory by default.
+    :param follow: dotted names of other modules that read virtual time.
     :raises InvalidTriggerError: the trigger cannot be run.
     """
     made, tied = watched_asset(watcher, asset)
@@ -181,7 +186,7 @@ async def run_watcher(
         chosen = store if store is not None else await stack.enter_async_context(memory_store())
         watching = Watching(chosen, made, tied)
         if clock is not None:
-            stack.enter_context(follow_time(clock, kind.__module__))
+            stack.enter_context(follow_time(clock, kind.__module__, *follow))
         stack.enter_context(around_operations(chosen.backend, watching.recording.around))
         stack.enter_context(heard(kind))
         watching.start()

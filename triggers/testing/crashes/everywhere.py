@@ -102,7 +102,16 @@ def _blows(life: Life, options: Options) -> Iterator[tuple[Blow, ...]]:
 
 
 def _crash(make: Make, options: Options, pause: Callable[[], None]) -> CrashReport:
-    story = Story(make, options.asset, options.settings, options.identify, options.quiet, options.idle, options.take)
+    story = Story(
+        make=make,
+        asset=options.asset,
+        settings=options.settings,
+        identify=options.identify,
+        quiet=options.quiet,
+        idle=options.idle,
+        follow=options.follow,
+        take=options.take,
+    )
     # With nothing going wrong there is a restart in the middle still, for `between`.
     plan = _Plan(story, options)
     calm, world = plan.told(Blow())

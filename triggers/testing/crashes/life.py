@@ -60,7 +60,7 @@ class Life:
         """Live. Leaves nothing that runs, and no task, thread or socket."""
         world, loop = self._world, self._loop
         with ExitStack() as stack:
-            stack.enter_context(follow_time(world.clock, self._kind.__module__))
+            stack.enter_context(follow_time(world.clock, self._kind.__module__, *self._story.follow))
             store = connect(backend=world.backend, settings=self._story.settings, clock=world.clock)
             stack.enter_context(store)
             stack.enter_context(around_operations(world.backend, self._around))
@@ -207,7 +207,8 @@ def _describe(operation: Operation) -> str:
     if commit is None:
         key = next((f" of {each!r}" for each in operation.arguments if type(each) is str), "")
         return f"{operation.name}{key}"
-    keys = ", ".join(repr(getattr(change, "key", "everything")) for change in commit.changes)
+    named = [repr(getattr(change, "key", "everything")) for change in commit.changes]
+    keys = ", ".join(named[:3]) + (f" and {len(named) - 3} more" if len(named) > 3 else "")
     if commit.events:
         return f"the commit of the event and its checkpoint ({keys})" if keys else "the commit of the event"
     return f"a write of {keys} by itself"

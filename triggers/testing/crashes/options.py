@@ -35,6 +35,8 @@ class CrashOptions(TypedDict, total=False):
     :ivar idle: suspensions of the watcher without an event that end a run; more than it takes from one event to the
         next. Default: 100.
     :ivar downtime: virtual seconds between a crash and the restart; longer than a lease. Default: 600.
+    :ivar follow: dotted names of modules whose `time` and `datetime` follow the virtual clock, besides that of the
+        trigger's class.
     :ivar limit: how many points of a kind to try at most. Default: 2,000.
     """
 
@@ -52,6 +54,7 @@ class CrashOptions(TypedDict, total=False):
     quiet: float
     idle: int
     downtime: float
+    follow: Sequence[str]
     limit: int
 
 
@@ -77,4 +80,5 @@ class Options:
     quiet: float = 7200.0
     idle: int = 100
     downtime: float = 600.0
+    follow: Sequence[str] = ()
     limit: int = 2000

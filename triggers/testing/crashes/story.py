@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -58,6 +58,7 @@ class Story:
     :ivar identify: tells payloads apart.
     :ivar quiet: seconds of virtual time without an event after which a run is over.
     :ivar idle: suspensions without an event after which a run is over.
+    :ivar follow: modules that read the virtual time, besides that of the trigger's class.
     :ivar take: how many events are enough; None where the source comes to an end.
     :ivar wanted: what must be in the log in the end; None while nobody knows.
     """
@@ -68,6 +69,7 @@ class Story:
     identify: Callable[[Any], Hashable]
     quiet: float
     idle: int
+    follow: Sequence[str]
     take: int | None
     wanted: frozenset[Hashable] | None = None
 

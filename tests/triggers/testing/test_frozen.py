@@ -1,0 +1,121 @@
+"""A killed watcher is dead: nothing of it runs, nothing warns, and nothing is left behind."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import ClassVar
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from triggers import BaseEventTrigger, TriggerEvent
+from triggers.testing import crash_everywhere_sync
+
+from .watchers import Checkpointed
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_neither_finally_nor_except_nor_cleanup_runs() -> None:
+    Checkpointed.notes.clear()
+    report = crash_everywhere_sync(Checkpointed)
+    gc.collect()
+    # Each run ends with a life that nobody kills, and there are two of those in the one in which nothing goes wrong.
+    lives = len(report.outcomes) + 1
+    notes = Counter(Checkpointed.notes)
+    over = sum(str(point).startswith("run() was over") for point in report.points)
+    assert notes["CancelledError"] == notes["GeneratorExit"] == 0
+    assert notes["finally"] == notes["cleanup"] + 0 == lives + over
+
+
+class Children(BaseEventTrigger):
+    """Has tasks, threads and generators of its own."""
+
+    notes: ClassVar[list[str]] = []
+
+    async def _numbers(self, at: int) -> AsyncIterator[int]:
+        try:
+            while at < 3:
+                at += 1
+                await anyio.to_thread.run_sync(lambda: None)
+                yield at
+        finally:
+            self.notes.append("generator")
+
+    async def _beat(self) -> None:
+        try:
+            while True:
+                await anyio.sleep(1)
+        finally:
+            self.notes.append("task")
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        at = await self.asset_state.aget("at", 0)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._beat)
+            async for number in self._numbers(at):
+                yield TriggerEvent(number, checkpoint={"at": number})
+            tasks.cancel_scope.cancel()
+
+
+def test_tasks_threads_and_sockets_of_the_dead_are_given_back() -> None:
+    crash_everywhere_sync(Children, limit=1)
+    Children.notes.clear()
+    threads = threading.active_count()
+    files = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0
+    report = crash_everywhere_sync(Children)
+    report.check()
+    assert len(report.points) > 20
+    assert any("_numbers" in str(point) or "run_sync" in str(point) for point in report.points)
+    gc.collect()
+    for thread in threading.enumerate():
+        if thread.name == "AnyIO worker thread":
+            thread.join(10)
+    assert threading.active_count() <= threads
+    assert not files or len(os.listdir("/proc/self/fd")) <= files
+
+
+SCRIPT = """
+from tests.triggers.testing.watchers import Checkpointed
+from triggers.testing import crash_everywhere_sync
+Checkpointed.notes = type("Loud", (list,), {"append": lambda self, what: print(what)})()
+crash_everywhere_sync(Checkpointed).check()
+print("the end", flush=True)
+"""
+
+
+def test_not_even_the_end_of_the_interpreter_wakes_the_dead() -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-W", "error", "-c", SCRIPT],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1] == "the end"
+
+
+def test_the_kit_needs_no_pytest() -> None:
+    script = "import sys, triggers.testing; sys.exit('pytest' in sys.modules)"
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
+
+
+@pytest.mark.anyio
+async def test_a_watcher_that_asks_for_its_task_finds_it() -> None:
+    class Curious(BaseEventTrigger):
+        async def run(self) -> AsyncIterator[TriggerEvent]:
+            info = anyio.get_current_task()
+            yield TriggerEvent(info.name, key="k")
+
+    report = await anyio.to_thread.run_sync(lambda: crash_everywhere_sync(Curious, identify=lambda _: "one"))
+    report.check()
