@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import selectors
 import sys
 import time
@@ -71,6 +72,7 @@ class VirtualEventLoop(asyncio.SelectorEventLoop):
         super().__init__(_JumpingSelector(self._wait))
         #: The loop's own way to be woken is among the sockets.
         self._own_sockets = len(self._sockets())
+        self._refine()
 
     def time(self) -> float:
         """Return the virtual time in seconds."""
@@ -100,8 +102,14 @@ class VirtualEventLoop(asyncio.SelectorEventLoop):
                 raise ClockStalledError(self._why())
         if len(self._sockets()) > self._own_sockets and (ready := real.select(self._grace)):
             return ready
-        self.clock.pass_seconds(timeout)
+        # The loop itself would wait a day at most.
+        self.clock.pass_seconds(vars(self)["_scheduled"][0].when() - self.clock.seconds)
+        self._refine()
         return []
+
+    def _refine(self) -> None:
+        # Late in time a nanosecond is less than a float can tell, and a timer would never be due.
+        vars(self)["_clock_resolution"] = max(1e-9, 2 * math.ulp(self.clock.seconds))
 
     def _why(self) -> str:
         owed = self._owed()

@@ -145,6 +145,7 @@ class Watching:
         """Start it once it was stopped or is done; does nothing while it runs."""
         if self._task is None or self._task.done():
             self._triggerer = Triggerer(self.store, [self.asset])
+            self.recording.done = False
             name = f"run_watcher: {self.recording.watcher}"
             self._task = asyncio.create_task(self._triggerer.run(), name=name, context=listening(self.recording))
             self._task.add_done_callback(lambda _: self.recording.tell())

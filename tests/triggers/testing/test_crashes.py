@@ -104,12 +104,12 @@ def test_a_watermark_ahead_of_its_batch_loses_the_rest() -> None:
     report = crash_everywhere_sync(Batches)
     assert (report.lost, report.doubled) == ([2, 4], [])
     assert places(report) == {line_of(Batches, "yield")}
-    assert "likely: the watermark was moved past an event that was not yielded yet" in str(report)
+    assert "likely: the watcher moved its watermark past an event that it had not yielded yet" in str(report)
 
 
 def test_the_order_counts_unless_it_does_not() -> None:
     report = crash_everywhere_sync(Backwards)
-    assert (report.lost, report.doubled, report.out_of_order) == ([], [], [2, 1])
+    assert (report.lost, report.doubled, report.out_of_order) == ([], [], [1, 2])
     assert "out of order 2, 1" in str(report)
     assert crash_everywhere_sync(Backwards, ordered=False).ok
 
@@ -137,15 +137,16 @@ def test_errors_of_the_database_lose_and_double_nothing_of_a_right_watcher(fault
         report.check()
         assert len(report.points) >= len(report.expected)
         assert {each.fault for each in report.outcomes[1:]} == {fault}
-        assert fault is Fault.BUSY or any(each.errors for each in report.outcomes)
 
 
 def test_an_unknown_outcome_doubles_what_has_no_checkpoint() -> None:
     report = crash_everywhere_sync(WritesAfter, faults=[Fault.UNKNOWN_MADE])
     assert report.doubled == [1, 2, 3]
     assert f"outcome unknown, made at {line_of(WritesAfter, 'yield')}" in str(report)
-    assert "run() raised OutcomeUnknownError" not in str(report)  # the harness raised it, at the `yield`
-    assert crash_everywhere_sync(WritesAfter, faults=[Fault.UNKNOWN_LOST]).ok
+    report = crash_everywhere_sync(WritesAfter, faults=[Fault.UNKNOWN_LOST])
+    assert report.doubled == [1, 2, 3]
+    assert places(report) == {line_of(WritesAfter, "aset")}  # that an event was not made harms nobody
+    assert "run() raised OutcomeUnknownError" in str(report)
 
 
 def test_hundreds_of_crashes_take_seconds() -> None:
@@ -180,7 +181,7 @@ def test_a_watcher_with_a_name_of_an_asset_with_a_uri() -> None:
 
 
 def test_its_own_clocks_are_virtual() -> None:
-    crash_everywhere_sync(Clocks, expected=[[3600.0] * 6 + [True]], limit=1, identify=str).check()
+    crash_everywhere_sync(Clocks, expected=[[3600.0] * 6 + [True]], limit=1).check()
 
 
 @pytest.mark.anyio

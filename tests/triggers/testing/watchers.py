@@ -163,5 +163,6 @@ class Clocks(BaseEventTrigger):
                 (datetime.now(UTC) - before[4]).total_seconds(),
                 anyio.current_time() - before[5],
                 isinstance(datetime.fromtimestamp(0, UTC), datetime),
-            ]
+            ],
+            key="once",
         )

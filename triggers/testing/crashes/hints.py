@@ -22,6 +22,8 @@ def hint(verdict: Verdict, lives: Sequence[Life], identify: Callable[[object], H
     if verdict.doubled:
         return _doubled(identify(verdict.doubled[0]), lives, identify)
     if verdict.lost:
+        if all(life.struck is None for life in lives) and lives[-1].ending in {"idle", "quiet"}:
+            return f"the run was ended because nothing came any more ({lives[-1].ending}); see `idle` and `quiet`"
         place = _plain_write(lives)
         if place is not None:
             return f"likely: {place} is committed by itself, before the event it speaks of; give it as `checkpoint`"

@@ -12,7 +12,7 @@ from asyncstore import Asset, Commit, OutcomeUnknownError, Store, StoreBusyError
 from ...harness import Triggerer
 from ..following import follow_time
 from ..observing import Operation, around_operations, heard, listening
-from ..recording import Recording
+from ..recording import RecordedCommit, Recording
 from ..watching import watched_asset
 from .freezing import FreezableLoop, Killed
 from .points import CrashPoint, Place, Places
@@ -47,6 +47,8 @@ class Life:
         self._over = asyncio.Event()
         self._doing: dict[Any, str] = {}
         self._events: Any = None
+        self._told: set[int] = set()
+        self._patience = story.idle // (10 if story.is_all(world.told) else 1)
         asset, watcher = watched_asset(story.make(), story.asset)
         self._asset, self._kind = asset, type(watcher.trigger)
         self._places = Places(self._kind)
@@ -79,12 +81,12 @@ class Life:
         running = asyncio.create_task(triggerer.run(), name="triggerer")
         running.add_done_callback(lambda _: self._end("done"))
         while not self._over.is_set():
-            before = len(self._world.events)
+            before = self.eventful
             try:
                 async with asyncio.timeout(self._story.quiet):
                     await self._over.wait()
             except TimeoutError:
-                if len(self._world.events) == before:
+                if self.eventful == before:
                     self._end("quiet")
         triggerer.stop()
         await asyncio.wait([running], timeout=_STOPPING)
@@ -119,7 +121,7 @@ class Life:
         if self._blow == Blow(Fault.KILL, self.points):
             self._strike(self.points)
             raise Killed
-        if self.points - self.eventful >= self._story.idle:
+        if self.points - self.eventful >= self._patience:
             self._end("idle")
 
     def _strike(self, number: int) -> None:
@@ -186,20 +188,28 @@ class Life:
         raise OutcomeUnknownError("the test kit: the connection was lost, nobody knows whether it was written")
 
     async def _made(self, operation: Operation, call: Callable[[], Awaitable[Any]]) -> Any:
-        seen = len(self.recording.events)
+        seen = len(self.recording.commits)
         commit = operation.commit
         if commit is not None and not commit.events and self.recording.concerns(commit):
-            self.plain_writes.append((len(self._world.events), commit, self._places.now()))
+            self.plain_writes.append((len(self._world.told), commit, self._places.now()))
         result = await self.recording.around(operation, call)
-        new = self.recording.events[seen:]
-        if new:
-            self._world.events += new
-            self.eventful = self.points
-            if self._story.is_enough(self._world.events):
-                self._end("enough")
-            elif self._story.is_too_much(self._world.events):
-                self._end("endless")
+        told = self.recording.commits[seen:]
+        if any(each.event is not None and each.event.id not in self._told for each in told):
+            self._eventful(told)
         return result
+
+    def _eventful(self, told: list[RecordedCommit]) -> None:
+        # One that was recorded in an earlier life counts, too, once: a watcher may tell everything again by its key.
+        self._told.update(each.event.id for each in told if each.event is not None)
+        identify = self._story.identify
+        new = [each.event for each in told if each.event is not None and not each.duplicate]
+        self._world.told += [identify(event.payload) for event in new]
+        self.eventful = self.points
+        self._patience = self._story.idle // (10 if self._story.is_all(self._world.told) else 1)
+        if self._story.is_enough(self._world.told):
+            self._end("enough")
+        elif self._story.is_too_much(self._world.told):
+            self._end("endless")
 
 
 def _describe(operation: Operation) -> str:

@@ -33,7 +33,7 @@ class CrashOptions(TypedDict, total=False):
     :ivar settings: of the store and the triggerer. Default: neither a file nor the environment is read.
     :ivar quiet: virtual seconds without an event that end a run; more than the watcher ever sleeps. Default: 7,200.
     :ivar idle: suspensions of the watcher without an event that end a run; more than it takes from one event to the
-        next. Default: 100.
+        next. A tenth of it is enough once all that is expected is there. Default: 1,000.
     :ivar downtime: virtual seconds between a crash and the restart; longer than a lease. Default: 600.
     :ivar follow: dotted names of modules whose `time` and `datetime` follow the virtual clock, besides that of the
         trigger's class.
@@ -78,7 +78,7 @@ class Options:
     take: int | None = None
     settings: Settings = field(default_factory=Settings)
     quiet: float = 7200.0
-    idle: int = 100
+    idle: int = 1000
     downtime: float = 600.0
     follow: Sequence[str] = ()
     limit: int = 2000

@@ -70,9 +70,11 @@ class Places:
     def now(self) -> Place | None:
         """Give the innermost line of the watcher's code that is running; None where something else runs."""
         frame: FrameType | None = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]  # no other way
-        while frame is not None and not self._is_own(frame):
+        while frame is not None and frame.f_code.co_name != "_run_once":  # below that of the loop is the caller's test
+            if self._is_own(frame):
+                return _place(frame)
             frame = frame.f_back
-        return None if frame is None else _place(frame)
+        return None
 
     def suspended(self, awaitable: Any) -> tuple[Place | None, str]:
         """Give the innermost line of the watcher's code that is suspended, and what it called there.

@@ -98,7 +98,9 @@ class CrashReport:
         found: list[Any] = []
         for outcome in self.outcomes:
             found += [payload for payload in part(outcome.verdict) if payload not in found]
-        return found
+        places = {id(payload): len(self.expected) for payload in found}
+        places |= {id(payload): self.expected.index(payload) for payload in found if payload in self.expected}
+        return sorted(found, key=lambda payload: places[id(payload)])
 
     def check(self) -> None:
         """Do nothing, or say what went wrong and where.

@@ -57,7 +57,7 @@ class Story:
     :ivar settings: of the store and the triggerer.
     :ivar identify: tells payloads apart.
     :ivar quiet: seconds of virtual time without an event after which a run is over.
-    :ivar idle: suspensions without an event after which a run is over.
+    :ivar idle: suspensions without an event after which a run is over; a tenth, once all that is wanted is there.
     :ivar follow: modules that read the virtual time, besides that of the trigger's class.
     :ivar take: how many events are enough; None where the source comes to an end.
     :ivar wanted: what must be in the log in the end; None while nobody knows.
@@ -73,17 +73,19 @@ class Story:
     take: int | None
     wanted: frozenset[Hashable] | None = None
 
-    def is_enough(self, events: list[Event]) -> bool:
+    def is_all(self, told: list[Hashable]) -> bool:
+        """Tell whether all that is wanted is among the identities of events."""
+        return self.wanted is not None and len(told) >= len(self.wanted) and self.wanted.issubset(told)
+
+    def is_enough(self, told: list[Hashable]) -> bool:
         """Tell whether a run may end, although its source would go on."""
         if self.take is None:
             return False
-        if self.wanted is None:
-            return len(events) >= self.take
-        return self.wanted <= {self.identify(event.payload) for event in events}
+        return len(told) >= self.take if self.wanted is None else self.is_all(told)
 
-    def is_too_much(self, events: list[Event]) -> bool:
+    def is_too_much(self, told: list[Hashable]) -> bool:
         """Tell whether a run will never end."""
-        return len(events) > (10_000 if self.wanted is None else 2 * len(self.wanted) + 100)
+        return len(told) > (10_000 if self.wanted is None else 2 * len(self.wanted) + 100)
 
 
 @dataclass(slots=True)
@@ -92,12 +94,12 @@ class World:
 
     :ivar clock: the time.
     :ivar backend: the committed.
-    :ivar events: the log, as those who committed it know it.
+    :ivar told: what tells the events of the log apart, in order.
     """
 
     clock: VirtualClock = field(default_factory=VirtualClock)
     backend: MemoryBackend = field(init=False)
-    events: list[Event] = field(default_factory=list[Event])
+    told: list[Hashable] = field(default_factory=list[Hashable])
 
     def __post_init__(self) -> None:
         self.backend = MemoryBackend(clock=self.clock)
