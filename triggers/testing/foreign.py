@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -45,10 +46,7 @@ class ForeignWork:
         :param maker: the frame that asked for it.
         """
         code = maker.f_code
-        path = Path(code.co_filename)
-        folder = str(path.parent)
-        inside = folder.startswith(_ANYIO) or (folder.startswith(_ASYNCIO) and path.stem in _INSIDE)
-        if _EXCEPTIONS.get(code.co_name, not inside):
+        if _is_foreign(code.co_filename, code.co_name):
             self._futures[future] = f"{code.co_filename}:{maker.f_lineno} in {code.co_qualname}"
 
     def owed(self, timers: Iterable[asyncio.Handle]) -> list[str]:
@@ -68,6 +66,14 @@ class ForeignWork:
     def threads(self) -> list[threading.Thread]:
         """Give the worker threads that anyio started for this loop."""
         return [thread for thread in threading.enumerate() if getattr(thread, "loop", None) is self._loop]
+
+
+@cache
+def _is_foreign(file: str, function: str) -> bool:
+    path = Path(file)
+    folder = str(path.parent)
+    inside = folder.startswith(_ANYIO) or (folder.startswith(_ASYNCIO) and path.stem in _INSIDE)
+    return _EXCEPTIONS.get(function, not inside)
 
 
 def _is_busy(thread: threading.Thread) -> bool:

@@ -90,7 +90,7 @@ def test_time_stands_still_while_a_thread_owes_an_answer() -> None:
             go.clear()
             asyncio.get_running_loop().call_later(0, threading.Timer(0.05, go.set).start)
             with anyio.fail_after(1e-3):  # of virtual time
-                answer: str = await call(work)  # type: ignore[operator]
+                answer: str = await call(work)
             assert answer == "answer"
         assert anyio.current_time() < 1e-3
 
@@ -180,7 +180,7 @@ def test_a_clock_that_cannot_go_on_says_who_keeps_it() -> None:
         (anyio.Event().wait, "nothing can happen"),
     ):
         loop = VirtualEventLoop(patience=0.05)
-        task = loop.create_task(forever())  # type: ignore[arg-type]
+        task = loop.create_task(forever())
         with pytest.raises(ClockStalledError, match=why):
             loop.run_until_complete(task)
         task.cancel()

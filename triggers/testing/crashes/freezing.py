@@ -113,15 +113,21 @@ class FreezableLoop(VirtualEventLoop):
         own = vars(self)
         tasks = list(asyncio.all_tasks(self))
         _keep((self, tasks, list(self._stepped), list(own["_ready"]), list(own["_scheduled"])))
-        executor = own.get("_default_executor")
-        if executor is not None:
-            executor.shutdown(wait=True)
-        for thread in self._foreign.threads():
+        self._end_threads(own.get("_default_executor"))
+        self.close()
+
+    def _end_threads(self, executor: Any) -> None:
+        """Let threads finish what they are at, before the next life begins; what they wait to do is dropped."""
+        threads = self._foreign.threads()
+        for thread in threads:
             stop = getattr(thread, "stop", None)
             if stop is not None:
                 stop()
+        if executor is not None:
+            executor.shutdown(wait=False, cancel_futures=True)
+            threads += getattr(executor, "_threads", ())
+        for thread in threads:
             thread.join(_THREAD_SECONDS)
-        self.close()
 
 
 def _keep(what: object) -> None:
