@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from asyncstore import ManualClock
@@ -22,6 +25,8 @@ class VirtualClock(ManualClock):
     def __init__(self, start: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
         super().__init__(start)
         self._seconds = 0.0
+        self._holds = 0
+        self._lock = threading.Lock()
 
     def __repr__(self) -> str:
         return f"<VirtualClock at {self._seconds:g} s>"
@@ -30,6 +35,25 @@ class VirtualClock(ManualClock):
     def seconds(self) -> float:
         """Return the seconds of virtual time that have passed; what `loop.time()` and `anyio.current_time()` say."""
         return self._seconds
+
+    @property
+    def is_held(self) -> bool:
+        """Tell whether somebody holds it."""
+        return self._holds > 0
+
+    @contextmanager
+    def hold(self) -> Generator[None]:
+        """Keep time from passing for as long as the block lasts; in any thread.
+
+        For what the event loop cannot know of: a thread that owes an answer and only sets an `asyncio.Event`.
+        """
+        with self._lock:
+            self._holds += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._holds -= 1
 
     def microseconds(self) -> int:
         """Return the wall clock, as microseconds since 1970-01-01T00:00:00Z."""

@@ -89,7 +89,8 @@ class VirtualEventLoop(asyncio.SelectorEventLoop):
         return sockets
 
     def _owed(self) -> list[str]:
-        return self._foreign.owed(list(vars(self)["_scheduled"]))
+        held = ["a `hold` of the clock"] if self.clock.is_held else []
+        return held + self._foreign.owed(list(vars(self)["_scheduled"]))
 
     def _wait(self, real: selectors.BaseSelector, timeout: float | None) -> list[Any]:
         """Wait for what is owed; where nothing is, let the timeout pass at once."""

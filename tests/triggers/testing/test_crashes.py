@@ -5,14 +5,15 @@ from __future__ import annotations
 import inspect
 import re
 import time
+from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
 import pytest
 
 from asyncstore import Asset
-from triggers import AssetWatcher, BaseTrigger
-from triggers.testing import CrashReport, Fault, crash_everywhere, crash_everywhere_sync
+from triggers import AssetWatcher, BaseEventTrigger, BaseTrigger, InvalidTriggerError, TriggerEvent
+from triggers.testing import CrashReport, Fault, crash_everywhere, crash_everywhere_sync, run_virtual
 
 from .watchers import (
     Backwards,
@@ -182,6 +183,38 @@ def test_a_watcher_with_a_name_of_an_asset_with_a_uri() -> None:
 
 def test_its_own_clocks_are_virtual() -> None:
     crash_everywhere_sync(Clocks, expected=[[3600.0] * 6 + [True]], limit=1).check()
+
+
+def test_it_can_be_awaited_in_virtual_time() -> None:
+    async def main() -> None:
+        assert (await crash_everywhere(WritesBefore)).lost == [1, 2, 3]
+        assert anyio.current_time() == 0
+
+    run_virtual(main)
+
+
+def test_what_cannot_be_run_is_refused() -> None:
+    class NoGenerator(BaseEventTrigger):
+        async def run(self) -> Any:  # type: ignore[override]
+            return None
+
+    with pytest.raises(InvalidTriggerError, match="no async generator"):
+        crash_everywhere_sync(NoGenerator)
+
+
+@pytest.mark.filterwarnings("ignore::asyncstore.BlockingCallWarning")
+def test_sync_calls_are_no_awaits_and_work() -> None:
+    class Sync(BaseEventTrigger):
+        async def run(self) -> AsyncIterator[TriggerEvent]:
+            at = self.asset_state.get("watermark", 0)
+            while at < 3:
+                at += 1
+                self.asset_state.set("seen", at)
+                yield TriggerEvent(at, checkpoint={"watermark": at})
+
+    report = crash_everywhere_sync(Sync, expected=[1, 2, 3])
+    report.check()
+    assert not any("seen" in str(point) for point in report.points)
 
 
 @pytest.mark.anyio

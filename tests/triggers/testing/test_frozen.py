@@ -41,11 +41,18 @@ class Children(BaseEventTrigger):
 
     notes: ClassVar[list[str]] = []
 
+    busy: ClassVar[int] = 0
+
+    def _work(self) -> None:
+        Children.busy += 1
+        sum(range(20_000))
+        Children.busy -= 1
+
     async def _numbers(self, at: int) -> AsyncIterator[int]:
         try:
             while at < 3:
                 at += 1
-                await anyio.to_thread.run_sync(lambda: None)
+                await anyio.to_thread.run_sync(self._work)
                 yield at
         finally:
             self.notes.append("generator")
@@ -65,15 +72,20 @@ class Children(BaseEventTrigger):
             tasks.cancel_scope.cancel()
 
 
+def nobody_works() -> None:
+    assert Children.busy == 0
+
+
 def test_tasks_threads_and_sockets_of_the_dead_are_given_back() -> None:
     crash_everywhere_sync(Children, limit=1)
     Children.notes.clear()
     threads = threading.active_count()
     files = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0
-    report = crash_everywhere_sync(Children)
+    report = crash_everywhere_sync(Children, between=nobody_works)
     report.check()
     assert len(report.points) > 20
-    assert any("_numbers" in str(point) or "run_sync" in str(point) for point in report.points)
+    codes = {point.place.code for point in report.points if point.place is not None}
+    assert "await anyio.to_thread.run_sync(self._work)" in codes  # in a generator inside the generator
     gc.collect()
     for thread in threading.enumerate():
         if thread.name == "AnyIO worker thread":

@@ -14,7 +14,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from asyncstore import MemoryBackend, TaskScope, connect
+from asyncstore import MemoryBackend, MetastoreBackend, TaskScope, connect
 from triggers.testing import ClockStalledError, VirtualClock, VirtualEventLoop, memory_store, run_virtual, virtual_clock
 
 YEAR = 365 * 86_400.0
@@ -169,6 +169,44 @@ def test_a_socket_gets_its_grace() -> None:
 
     with asyncio.Runner(loop_factory=VirtualEventLoop) as runner:
         runner.run(main())
+
+
+def test_a_clock_that_is_held_stands_still() -> None:
+    async def main() -> None:
+        clock, loop, came = virtual_clock(), asyncio.get_running_loop(), asyncio.Event()
+        assert clock is not None
+        holding = threading.Event()
+
+        def work() -> None:
+            with clock.hold():
+                holding.set()
+                go.wait(20)
+                loop.call_soon_threadsafe(came.set)
+
+        go = threading.Event()
+        threading.Thread(target=work).start()
+        await anyio.to_thread.run_sync(holding.wait)
+        threading.Timer(0.05, go.set).start()
+        with anyio.fail_after(1e-3):
+            await came.wait()
+        await anyio.sleep(YEAR)
+
+    run_virtual(main)
+
+
+def test_a_store_on_postgresql_works_in_virtual_time(database_url: str) -> None:
+    async def main() -> None:
+        async with connect(database_url) as store:
+            state = store.task_state(TaskScope("d", "r", "t"))
+            for number in range(5):
+                with anyio.fail_after(1):
+                    await state.aset("key", number)
+                    assert await state.aget("key") == number
+                await anyio.sleep(3600)
+        assert anyio.current_time() >= 5 * 3600
+
+    asyncio.run(MetastoreBackend(database_url).aupgrade())
+    run_virtual(main)
 
 
 def test_a_clock_that_cannot_go_on_says_who_keeps_it() -> None:

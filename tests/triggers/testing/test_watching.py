@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -128,6 +129,15 @@ async def test_an_inherited_run_is_heard_and_left_alone() -> None:
     async with run_watcher(Heir()) as watching:
         await watching.wait_failures(1)
     assert "run" not in vars(Heir)
+
+
+def test_it_works_in_real_time_too() -> None:
+    async def main() -> None:
+        async with run_watcher(WritesAfter()) as watching:
+            await watching.wait_events(3, timeout=20)
+            await watching.wait_done(timeout=20)
+
+    asyncio.run(main())
 
 
 @pytest.mark.filterwarnings("ignore::asyncstore.BlockingCallWarning")
