@@ -21,8 +21,8 @@ import anyio
 
 __all__ = ["ForeignWork"]
 
-_ASYNCIO = str(Path(asyncio.__file__).parent)
-_ANYIO = str(Path(anyio.__file__).parent)
+_ASYNCIO = Path(asyncio.__file__).parent
+_ANYIO = Path(anyio.__file__).parent
 #: Modules of asyncio whose futures are settled by tasks and timers of the same loop.
 _INSIDE = {"base_events", "locks", "queues", "runners", "staggered", "taskgroups", "tasks", "timeouts"}
 #: What waits for somebody who may never come is no answer that is owed, and this one thread is.
@@ -71,8 +71,7 @@ class ForeignWork:
 @cache
 def _is_foreign(file: str, function: str) -> bool:
     path = Path(file)
-    folder = str(path.parent)
-    inside = folder.startswith(_ANYIO) or (folder.startswith(_ASYNCIO) and path.stem in _INSIDE)
+    inside = _ANYIO in path.parents or (_ASYNCIO in path.parents and path.stem in _INSIDE)
     return _EXCEPTIONS.get(function, not inside)
 
 

@@ -23,7 +23,7 @@ def test_every_way_to_import_the_time_follows_and_comes_back() -> None:
         assert clock.monotonic_ns() == 3600 * 10**9
         now = whole.datetime(2030, 1, 1, 1, tzinfo=UTC)
         assert kind.now(UTC) == datetime.datetime.now(UTC) == now == whole.datetime.fromtimestamp(time.time(), UTC)
-        assert kind.utcnow() == now.replace(tzinfo=None)
+        assert kind.utcnow() == now.replace(tzinfo=None)  # pyright: ignore[reportDeprecated]  # code that does it still
         assert kind.now() == kind.today() == whole.datetime.fromtimestamp(now.timestamp())
         assert isinstance(now, kind)
         assert whole.timedelta(hours=1) + kind(2030, 1, 1, tzinfo=UTC) == now

@@ -26,7 +26,6 @@ def anyio_backend() -> tuple[str, dict[str, Any]]:
 
 
 async def test_it_tells_events_and_what_was_committed_with_them() -> None:
-    began = time.monotonic()
     async with run_watcher(Checkpointed(upto=3)) as watching:
         events = await watching.wait_done()
     assert [event.payload for event in events] == watching.payloads == [1, 2, 3]
@@ -42,7 +41,6 @@ async def test_it_tells_events_and_what_was_committed_with_them() -> None:
     assert watching.recording.history("watermark") == [1, 2, 3]
     assert watching.recording.plain_writes == []
     assert watching.errors == []
-    assert time.monotonic() - began < 5
 
 
 async def test_it_tells_writes_that_went_by_themselves() -> None:

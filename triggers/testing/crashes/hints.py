@@ -47,5 +47,5 @@ def _doubled(name: Hashable, lives: Sequence[Life], identify: Callable[[object],
 
 def _plain_write(lives: Sequence[Life]) -> Place | None:
     """Give where the watcher last wrote state by itself before it died; later, where it does so at all."""
-    places = [place for life in lives for _, _, place in life.plain_writes[-1:] if place is not None]
+    places = [place for life in lives for place in life.plain_writes[-1:] if place is not None]
     return places[0] if places else None

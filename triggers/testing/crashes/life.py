@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack
 from typing import Any
 
-from asyncstore import Asset, Commit, OutcomeUnknownError, Store, StoreBusyError, connect
+from asyncstore import Asset, OutcomeUnknownError, Store, StoreBusyError, connect
 
 from ...harness import Triggerer
 from ..following import follow_time
@@ -36,27 +36,27 @@ class Life:
     :ivar commits: those of them that write.
     :ivar struck: where the blow fell; None where it did not come to that.
     :ivar ending: how it ended.
-    :ivar plain_writes: the commits without an event, and where the watcher made them.
+    :ivar plain_writes: where the watcher made commits without an event.
     """
 
     def __init__(self, story: Story, world: World, blow: Blow) -> None:
         self._story = story
         self._world = world
         self._blow = blow
+        asset, watcher = watched_asset(story.make(), story.asset)
+        self._asset, self._kind = asset, type(watcher.trigger)
+        self._places = Places(self._kind)
         self._loop = FreezableLoop(world.clock, self._suspended)
         self._over = asyncio.Event()
         self._doing: dict[Any, str] = {}
         self._events: Any = None
         self._told: set[int] = set()
         self._patience = story.idle // (10 if story.is_all(world.told) else 1)
-        asset, watcher = watched_asset(story.make(), story.asset)
-        self._asset, self._kind = asset, type(watcher.trigger)
-        self._places = Places(self._kind)
         self.recording = Recording(self._loop, asset.name, watcher.name)
         self.points = self.eventful = self.operations = self.commits = 0
         self.struck: CrashPoint | None = None
         self.ending = ""
-        self.plain_writes: list[tuple[int, Commit, Place | None]] = []
+        self.plain_writes: list[Place | None] = []
 
     def run(self) -> None:
         """Live. Leaves nothing that runs, and no task, thread or socket."""
@@ -121,7 +121,8 @@ class Life:
         if self._blow == Blow(Fault.KILL, self.points):
             self._strike(self.points)
             raise Killed
-        if self.points - self.eventful >= self._patience:
+        waits = self._blow.fault is Fault.KILL and self.struck is None and self._blow.at > 0
+        if not waits and self.points - self.eventful >= self._patience:
             self._end("idle")
 
     def _strike(self, number: int) -> None:
@@ -191,7 +192,7 @@ class Life:
         seen = len(self.recording.commits)
         commit = operation.commit
         if commit is not None and not commit.events and self.recording.concerns(commit):
-            self.plain_writes.append((len(self._world.told), commit, self._places.now()))
+            self.plain_writes.append(self._places.now())
         result = await self.recording.around(operation, call)
         told = self.recording.commits[seen:]
         if any(each.event is not None and each.event.id not in self._told for each in told):

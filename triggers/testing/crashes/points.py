@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import inspect
 import linecache
+import os
 import sys
 import sysconfig
 from collections.abc import Iterator
@@ -17,8 +18,10 @@ import asyncstore
 
 __all__ = ["CrashPoint", "Place", "Places"]
 
-_PACKAGES = (*(sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib")),)
-_OWN = tuple(str(Path(asyncstore.__file__).parent.parent / name) for name in ("asyncstore", "triggers"))
+_HERE = Path(asyncstore.__file__).parent.parent
+_LIBRARIES = [sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib")]
+#: Files below these are not the watcher's.
+_OTHERS = (*(os.path.join(each, "") for each in (*_LIBRARIES, _HERE / "asyncstore", _HERE / "triggers")), "<frozen")  # noqa: PTH118 - pathlib drops the last slash
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +95,7 @@ class Places:
 
     def _is_own(self, frame: FrameType) -> bool:
         file = frame.f_code.co_filename
-        return file == self._file or not file.startswith((*_PACKAGES, *_OWN, "<frozen"))
+        return file == self._file or not file.startswith(_OTHERS)
 
 
 def _frames(awaitable: Any) -> Iterator[FrameType]:
