@@ -17,7 +17,7 @@ from .judging import judge
 from .life import Life
 from .options import CrashOptions, Options, Payloads
 from .report import CrashOutcome, CrashReport
-from .story import Blow, Fault, Story, World
+from .story import MANY, Blow, Fault, Story, World
 
 __all__ = ["crash_everywhere", "crash_everywhere_sync"]
 
@@ -52,7 +52,7 @@ class _Plan:
         if given is not None:
             return _payloads(given)
         if calm.ending == "endless":
-            raise ValueError("the watcher's events have no end; say how many are enough: take=100")
+            raise ValueError(f"the watcher told more than {MANY} events; say how many are enough: take=100")
         payloads = [event.payload for event in world.log()]
         first, rest = payloads[: len(calm.recording.events)], payloads[len(calm.recording.events) :]
         # What the restarted watcher tells of `between` is new; what it tells again is not expected.
@@ -143,7 +143,7 @@ def crash_everywhere_sync(make: Make, **options: Unpack[CrashOptions]) -> CrashR
 
     :param make: gives the trigger, or a watcher with its name; called for each start.
     :param options: see `CrashOptions`.
-    :raises ValueError: the source has no end, and `take` was not given.
+    :raises ValueError: there are more than 2,000 events, and `take` was not given.
     :raises RuntimeError: this thread runs an event loop; await `crash_everywhere` there.
     """
     if asyncio._get_running_loop() is not None:  # pyright: ignore[reportPrivateUsage]  # documented
@@ -158,7 +158,7 @@ async def crash_everywhere(make: Make, **options: Unpack[CrashOptions]) -> Crash
 
     :param make: gives the trigger, or a watcher with its name; called for each start, in the thread.
     :param options: see `CrashOptions`.
-    :raises ValueError: the source has no end, and `take` was not given.
+    :raises ValueError: there are more than 2,000 events, and `take` was not given.
     """
     chosen = Options(**options)
     return await anyio.to_thread.run_sync(lambda: _crash(make, chosen, anyio.from_thread.check_cancelled))

@@ -14,14 +14,15 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import asyncstore
-
 __all__ = ["CrashPoint", "Place", "Places"]
 
-_HERE = Path(asyncstore.__file__).parent.parent
-_LIBRARIES = [sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib")]
+_HERE = Path(__file__).parents[3]
+_FOLDERS = (
+    *(sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib")),
+    *(str(_HERE / package) for package in ("asyncstore", "triggers")),
+)
 #: Files below these are not the watcher's.
-_OTHERS = (*(os.path.join(each, "") for each in (*_LIBRARIES, _HERE / "asyncstore", _HERE / "triggers")), "<frozen")  # noqa: PTH118 - pathlib drops the last slash
+_OTHERS = (*(folder + os.sep for folder in _FOLDERS), "<frozen")
 
 
 @dataclass(frozen=True, slots=True)

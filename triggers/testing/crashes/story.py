@@ -14,7 +14,10 @@ from ...abc import BaseTrigger
 from ...watcher import AssetWatcher
 from ..clock import VirtualClock
 
-__all__ = ["Blow", "Fault", "Story", "World", "identify_by_payload"]
+__all__ = ["MANY", "Blow", "Fault", "Story", "World", "identify_by_payload"]
+
+#: Events of a watcher that nobody limited, after which it is taken for one without end.
+MANY = 2000
 
 
 class Fault(StrEnum):
@@ -85,7 +88,7 @@ class Story:
 
     def is_too_much(self, told: list[Hashable]) -> bool:
         """Tell whether a run will never end."""
-        return len(told) > (10_000 if self.wanted is None else 2 * len(self.wanted) + 100)
+        return len(told) > (MANY if self.wanted is None else 2 * len(self.wanted) + 100)
 
 
 @dataclass(slots=True)
