@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import gc
 import os
 import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,7 +19,8 @@ import anyio.to_thread
 import pytest
 
 from triggers import BaseEventTrigger, TriggerEvent
-from triggers.testing import crash_everywhere_sync
+from triggers.testing import VirtualClock, crash_everywhere_sync
+from triggers.testing.crashes.freezing import FreezableLoop, Killed
 
 from .watchers import Checkpointed
 
@@ -94,11 +97,39 @@ def test_tasks_threads_and_sockets_of_the_dead_are_given_back() -> None:
     assert not files or len(os.listdir("/proc/self/fd")) <= files
 
 
+def kill_a_task(say: Callable[[str], object]) -> None:
+    """Kill a plain task, which nothing but the loop knows."""
+
+    def suspended() -> None:
+        raise Killed
+
+    async def main() -> None:
+        loop.watch_task()
+        try:
+            await asyncio.sleep(1)
+        finally:
+            say("finally")
+
+    loop = FreezableLoop(VirtualClock(), suspended)
+    with contextlib.suppress(Killed):
+        loop.run_until_complete(main())
+    loop.bury()
+
+
+def test_nobody_needs_to_hold_what_is_dead() -> None:
+    notes: list[str] = []
+    kill_a_task(notes.append)
+    gc.collect()
+    assert notes == []
+
+
 SCRIPT = """
+from tests.triggers.testing.test_frozen import kill_a_task
 from tests.triggers.testing.watchers import Checkpointed
 from triggers.testing import crash_everywhere_sync
 Checkpointed.notes = type("Loud", (list,), {"append": lambda self, what: print(what)})()
 crash_everywhere_sync(Checkpointed).check()
+kill_a_task(print)
 print("the end", flush=True)
 """
 
