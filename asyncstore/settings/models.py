@@ -175,6 +175,15 @@ class TriggererSettings(_Section):
             "Seconds between two runs of garbage collection and the sweep of assets inside a triggerer; 0 = never."
         ),
     )
+    shared_stream_buffer: int = Field(
+        default=1000,
+        ge=1,
+        le=_MAX_INTEGER,
+        description=(
+            "Raw events that a shared stream keeps for subscribers slower than the fastest, and that an acknowledging "
+            "one has unacknowledged at most. Who falls further behind catches up by itself; nothing is lost."
+        ),
+    )
 
     @field_validator("restart_delay_max")
     @classmethod
