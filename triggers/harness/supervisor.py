@@ -29,6 +29,7 @@ from asyncstore import (
 from ..abc import BaseEventTrigger, BaseTrigger, arguments_of
 from ..errors import InvalidTriggerError
 from ..events import TriggerEvent
+from ..streams.hub import StreamHub
 from ..watcher import AssetWatcher
 from .backoff import Backoff
 from .drain import Drain
@@ -50,6 +51,7 @@ class Supervisor:
     :param owner: who claims, for people.
     :param settings: delays and deadlines.
     :param drain: what shields a commit, and for how long.
+    :param streams: where watchers share their sources.
     :param on_event: awaited after each commit of a new event.
     """
 
@@ -62,6 +64,7 @@ class Supervisor:
         owner: str,
         settings: TriggererSettings,
         drain: Drain,
+        streams: StreamHub,
         on_event: Callable[[Event], Awaitable[None]] | None,
     ) -> None:
         self._store = store
@@ -70,6 +73,7 @@ class Supervisor:
         self._owner = owner
         self._settings = settings
         self._drain = drain
+        self._streams = streams
         self._on_event = on_event
         #: What the watcher is doing; None before it is claimed.
         self.state: WatcherState | None = None
@@ -79,6 +83,15 @@ class Supervisor:
 
     def __str__(self) -> str:
         return f"watcher {self._watcher.name!r} of asset {self._asset.name!r}"
+
+    @property
+    def identity(self) -> tuple[str | None, str]:
+        """Return what the watcher is known by: its asset and its name."""
+        return self._asset.name, self._watcher.name
+
+    def expect(self) -> None:
+        """Count the watcher among those that answer what a shared stream gives out from now on."""
+        self._streams.expect(self.identity, self.fresh())
 
     def fresh(self) -> BaseTrigger:
         """Make the trigger anew from its arguments.
@@ -125,7 +138,9 @@ class Supervisor:
                     await self._report(claimed, WatcherState.DONE)
                     return
         finally:
-            if not self._done and not self.lost:
+            if self._done or self.lost:
+                self._streams.retire(self.identity, elsewhere=self.lost)
+            else:
                 with self._drain.shield(self._settings.drain_timeout):
                     await self._report(claimed, WatcherState.STOPPED)
 
@@ -152,7 +167,7 @@ class Supervisor:
         trigger = self.fresh()
         if isinstance(trigger, BaseEventTrigger):
             trigger.bind(self._asset, claimed.asset_state)
-        events = trigger.run()
+        events = self._streams.events_of(self.identity, trigger, arguments_of(trigger))
         try:
             await self._follow(claimed, events)
         finally:

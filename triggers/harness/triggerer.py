@@ -15,6 +15,7 @@ from anyio import CancelScope
 from asyncstore import Asset, Capability, Event, Store, StoreError, UnsupportedOperationError, WatcherState
 
 from ..errors import DiscoveryError, InvalidTriggerError
+from ..streams.hub import StreamHub
 from ..watcher import AssetWatcher
 from .drain import Drain
 from .supervisor import Supervisor
@@ -59,6 +60,7 @@ class Triggerer:
         self._settings = store.settings.triggerer
         self._stop = CancelScope()
         self._drain = Drain(self._settings.drain_timeout)
+        self._streams = StreamHub(self._settings, self._drain)
         self._supervisors = [
             Supervisor(
                 store,
@@ -67,6 +69,7 @@ class Triggerer:
                 owner=owner or f"{socket.gethostname()}:{os.getpid()}",
                 settings=self._settings,
                 drain=self._drain,
+                streams=self._streams,
                 on_event=on_event,
             )
             for asset, watcher in _watchers(assets)
@@ -102,6 +105,9 @@ class Triggerer:
                 tasks.start_soon(self._drain.watch, name="triggerer: drain")
                 if self._settings.cleanup_interval:
                     tasks.start_soon(self._collect, name="triggerer: garbage collection")
+                self._streams.start(tasks)
+                for supervisor in self._supervisors:
+                    supervisor.expect()
                 async with anyio.create_task_group() as watchers:
                     for supervisor in self._supervisors:
                         watchers.start_soon(supervisor.supervise, name=f"triggerer: {supervisor}")
