@@ -180,7 +180,7 @@ class TriggererSettings(_Section):
         ge=1,
         le=_MAX_INTEGER,
         description=(
-            "Raw events that a shared stream keeps for subscribers slower than the fastest, and that an acknowledging "
+            "Events of a source that a shared stream keeps for subscribers slower than the fastest, and that an acknowledging "
             "one has unacknowledged at most. Who falls further behind catches up by itself; nothing is lost."
         ),
     )

@@ -1,0 +1,246 @@
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from asyncstore import Asset, Store, WatcherState
+from triggers import AssetWatcher, Triggerer
+from triggers.harness.drain import Drain
+
+from ..support import Recorder, run_to_the_end, until
+from .support import Driver, Numbers, Placed, Snapshots, World, driver, expected, settle
+
+pytestmark = pytest.mark.anyio
+
+
+def assets_of(*triggers: Numbers) -> list[Asset]:
+    return [Asset(trigger.name, watchers=[AssetWatcher("w", trigger)]) for trigger in triggers]
+
+
+def payloads(recorder: Recorder, asset: str) -> list[int]:
+    return [event.payload for event in recorder.events if event.asset == asset]
+
+
+@pytest.mark.parametrize("kind", [Numbers, Placed])
+async def test_fifty_watchers_of_one_bucket_cost_one_listing(kind: type[Numbers], store: Store, world: World) -> None:
+    world.add(4)
+    world.close()
+    triggers = [kind(f"w{index}", every=1 + index % 3) for index in range(50)]
+    recorder = await run_to_the_end(store, *assets_of(*triggers))
+    for trigger in triggers:
+        assert payloads(recorder, trigger.name) == expected(world, trigger.every)
+    assert (world.opens, world.given) == ([None], 4)
+
+
+async def test_a_stream_longer_than_the_buffer_is_still_read_once(store: Store, world: World) -> None:
+    world.add(40)
+    world.close()
+    # Nobody works, so that nobody is slower than another by more than the buffer.
+    triggers = [Placed(f"w{index}", every=100) for index in range(50)]
+    await run_to_the_end(store, *assets_of(*triggers))
+    assert (world.opens, world.given) == ([None], 40)
+
+
+async def test_other_keys_and_other_classes_share_nothing(store: Store, world: World) -> None:
+    world.add(2)
+    world.close()
+
+    class Other(Numbers):
+        pass
+
+    triggers = [Numbers("a"), Other("b"), Numbers("c", bucket="another"), Placed("d")]
+    recorder = await run_to_the_end(store, *assets_of(*triggers))
+    assert {trigger.name: payloads(recorder, trigger.name) for trigger in triggers} == dict.fromkeys("abcd", [1, 2])
+    assert len(world.opens) == 4
+
+
+async def test_a_slow_subscriber_delays_nobody_loses_nothing_and_rejoins(store: Store, world: World) -> None:
+    world.hold("slow")
+    recorder = Recorder()
+    triggers = [Placed("fast"), Placed("faster"), Placed("slow")]
+    async with anyio.create_task_group() as tasks:
+        triggerer = Triggerer(store, assets_of(*triggers), on_event=recorder)
+        tasks.start_soon(triggerer.run)
+        world.add(100)
+        for name in ("fast", "faster"):
+            await until(lambda name=name: payloads(recorder, name) == expected(world))  # type: ignore[misc]
+        assert payloads(recorder, "slow") == []
+        assert world.opens == [None]
+        world.release("slow")
+        await until(lambda: payloads(recorder, "slow") == expected(world))
+        # It took a source of its own after what it had last been given, and left it.
+        assert len(world.opens) == 2
+        assert world.opens[1] >= 1
+        world.add(1)
+        for trigger in triggers:
+            await until(lambda name=trigger.name: payloads(recorder, name) == expected(world))  # type: ignore[misc]
+        await until(lambda: world.open_now == 1)
+        assert len(world.opens) == 2
+        triggerer.stop()
+
+
+async def test_a_slow_subscriber_without_positions_begins_at_its_watermark(store: Store, world: World) -> None:
+    world.hold("slow")
+    recorder = Recorder()
+    async with anyio.create_task_group() as tasks:
+        triggerer = Triggerer(store, assets_of(Numbers("fast"), Numbers("slow")), on_event=recorder)
+        tasks.start_soon(triggerer.run)
+        world.add(30)
+        await until(lambda: payloads(recorder, "fast") == expected(world))
+        world.release("slow")
+        await until(lambda: payloads(recorder, "slow") == expected(world))
+        records = {record.asset: record for record in await store.alist_watchers()}
+        assert "shared_stream_buffer" in str(records["slow"].last_error)
+        assert (records["slow"].restarts, records["fast"].restarts) == (1, 0)
+        assert len(world.opens) == 2
+        triggerer.stop()
+
+
+async def test_snapshots_are_skipped_to_the_latest(world: World) -> None:
+    async with driver() as drive, anyio.create_task_group() as tasks:
+        world.add(1)
+        world.hold("slow")
+        tasks.start_soon(drive.keep, Snapshots("fast"))
+        tasks.start_soon(drive.keep, Snapshots("slow"))
+        await until(lambda: drive.committed.get("fast") == [1])
+        world.add(9)
+        await until(lambda: drive.committed.get("fast") == expected(world))
+        world.release("slow")
+        await until(lambda: drive.committed.get("slow") == [1, 10])
+        tasks.start_soon(drive.keep, Snapshots("late"))
+        await until(lambda: drive.committed.get("late") == [10])
+        assert len(world.opens) == 1
+        tasks.cancel_scope.cancel()
+
+
+async def late(drive: Driver, world: World, kind: type[Numbers], before: int) -> None:
+    async with anyio.create_task_group() as tasks:
+        world.add(before)
+        tasks.start_soon(drive.keep, kind("early"))
+        await until(lambda: drive.committed.get("early") == expected(world))
+        tasks.start_soon(drive.keep, kind("late"))
+        await until(lambda: drive.committed.get("late") == expected(world))
+        world.add(3)
+        await until(lambda: drive.committed == {"early": expected(world), "late": expected(world)})
+        tasks.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("kind", "before", "opens"),
+    [
+        (Placed, 4, 1),  # all of it is kept
+        (Placed, 20, 2),  # a source of its own until it has caught up
+        (Numbers, 4, 1),
+        (Numbers, 20, 2),  # a source of its own to the end
+    ],
+)
+async def test_a_late_joiner_gets_everything(kind: type[Numbers], before: int, opens: int, world: World) -> None:
+    async with driver(4) as drive:
+        await late(drive, world, kind, before)
+        assert len(world.opens) == opens
+
+
+async def test_a_late_joiner_that_is_up_to_date_opens_nothing(world: World) -> None:
+    async with driver(2) as drive, anyio.create_task_group() as tasks:
+        world.add(20)
+        for name in ("early", "late"):
+            tasks.start_soon(drive.keep, Placed(name))
+        await until(lambda: drive.committed == {"early": expected(world), "late": expected(world)})
+        opens = len(world.opens)
+        fail = OSError("once")
+
+        async def raise_once(name: str, number: int) -> None:
+            if name == "late" and fail not in drive.errors.get("late", []):
+                raise fail
+
+        world.on_work = raise_once
+        world.add(1)
+        await until(lambda: drive.committed == {"early": expected(world), "late": expected(world)})
+        assert drive.errors == {"late": [fail]}
+        assert len(world.opens) == opens
+        tasks.cancel_scope.cancel()
+
+
+async def test_the_source_is_closed_when_the_last_one_leaves_and_opened_for_the_next(world: World) -> None:
+    async with driver() as drive:
+        world.add(2)
+        async with anyio.create_task_group() as first, anyio.create_task_group() as second:
+            first.start_soon(drive.attempt, Numbers("a"))
+            second.start_soon(drive.attempt, Numbers("b"))
+            await until(lambda: drive.committed == {"a": [1, 2], "b": [1, 2]})
+            first.cancel_scope.cancel()
+            await settle()
+            assert world.open_now == 1
+            second.cancel_scope.cancel()
+        await until(lambda: world.open_now == 0)
+        world.add(1)
+        world.close()
+        await drive.attempt(Numbers("a"))
+        assert drive.committed["a"] == [1, 2, 3]
+        assert world.opens == [None, None]
+
+
+@pytest.mark.parametrize("kind", [Numbers, Placed])
+async def test_a_source_that_raises_is_opened_again_and_nothing_is_lost(
+    kind: type[Numbers], store: Store, world: World
+) -> None:
+    world.fail_at = {1, 3, 17}
+    world.add(20)
+    world.close()
+    triggers = [kind(f"w{index}", every=1 + index % 3) for index in range(5)]
+    recorder = await run_to_the_end(store, *assets_of(*triggers))
+    for trigger in triggers:
+        assert payloads(recorder, trigger.name) == expected(world, trigger.every)
+    records = await store.alist_watchers()
+    assert {record.state for record in records} == {WatcherState.DONE}
+    assert "OSError: the source failed at" in str(records[0].last_error)
+    assert "SharedStreamError" in str(records[0].last_error)
+
+
+async def test_a_source_that_keeps_raising_is_not_opened_by_each_subscriber(world: World) -> None:
+    async with driver() as drive, anyio.create_task_group() as tasks:
+        world.add(1)
+        world.broken = OSError("away")
+        names = [f"w{index}" for index in range(50)]
+        for name in names:
+            tasks.start_soon(drive.keep, Numbers(name))
+        await until(lambda: len(world.opens) >= 5)
+        # Each opening fails all who wait for it at once.
+        assert min(len(drive.errors[name]) for name in names) >= len(world.opens) - 2
+        assert all(isinstance(error.__cause__, OSError) for error in drive.errors["w0"])
+        world.broken = None
+        await until(lambda: drive.committed == dict.fromkeys(names, [1]))
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_filter_may_give_up_waiting(world: World) -> None:
+    class Impatient(Placed):
+        async def filter_shared_stream(self, stream):  # type: ignore[no-untyped-def,override]  # noqa: ANN001, ANN202
+            raise NotImplementedError
+
+    del Impatient
+    async with driver(1) as drive:
+        hub = drive.hub
+        claimed = await drive.store.aclaim_watcher(drive.asset, "w", owner="test")
+        trigger = Placed("w")
+        trigger.bind(drive.asset, claimed.asset_state)
+        events = hub.events_of("w", trigger, {"name": "w"})
+        stream = events._stream  # type: ignore[attr-defined]
+        with anyio.move_on_after(0):
+            await anext(stream)
+        world.add(3)
+        assert [await anext(stream) for _ in range(3)] == [1, 2, 3]
+        await events.aclose()  # type: ignore[attr-defined]
+
+
+async def test_a_drain_closes_the_source(store: Store, world: World) -> None:
+    recorder = Recorder()
+    async with anyio.create_task_group() as tasks:
+        triggerer = Triggerer(store, assets_of(Numbers("a"), Placed("b")), on_event=recorder)
+        tasks.start_soon(triggerer.run)
+        world.add(1)
+        await until(lambda: len(recorder.events) == 2)
+        assert world.open_now == 2
+        triggerer.stop()
+    assert world.open_now == 0
+    assert Drain(1.0) is not None
