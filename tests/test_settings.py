@@ -89,6 +89,7 @@ def test_without_any_source_the_defaults_of_the_documentation_hold() -> None:
         "triggerer.drain_timeout": 4.0,
         "triggerer.cleanup_interval": 0.0,
         "triggerer.shared_stream_buffer": 1000,
+        "triggerer.shared_stream_patience": 10.0,
     }
 
 
@@ -155,6 +156,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "triggerer.drain_timeout": st.floats(0, allow_infinity=False),
     "triggerer.cleanup_interval": st.floats(0, allow_infinity=False) | st.integers(0, 10**9),
     "triggerer.shared_stream_buffer": st.integers(1, 2**63 - 1),
+    "triggerer.shared_stream_patience": st.floats(0, allow_infinity=False),
 }
 
 
@@ -216,6 +218,7 @@ URL = "database.url"
         *(("triggerer.drain_timeout", text) for text in ("-1", "inf")),
         *(("triggerer.cleanup_interval", text) for text in ("-1", "nan")),
         *(("triggerer.shared_stream_buffer", text) for text in ("0", "-1", "1.0")),
+        *(("triggerer.shared_stream_patience", text) for text in ("-1", "inf")),
     ],
 )
 def test_bad_values_in_the_file(name: str, text: str) -> None:

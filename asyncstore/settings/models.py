@@ -180,8 +180,18 @@ class TriggererSettings(_Section):
         ge=1,
         le=_MAX_INTEGER,
         description=(
-            "Events of a source that a shared stream keeps for subscribers slower than the fastest, and that an acknowledging "
-            "one has unacknowledged at most. Who falls further behind catches up by itself; nothing is lost."
+            "Events of a source that a shared stream keeps for subscribers slower than the fastest, and that an "
+            "acknowledging one has unacknowledged at most. Who falls further behind catches up by itself; nothing is "
+            "lost."
+        ),
+    )
+    shared_stream_patience: float = Field(
+        default=10.0,
+        ge=0,
+        description=(
+            "Seconds that a watcher may take to answer an event of an acknowledging source once "
+            "`shared_stream_buffer` of them are unacknowledged. Until then the stream waits for it; then the watcher "
+            "has failed the event, and the source delivers it again. The next ones it fails at once, until it answers."
         ),
     )
 

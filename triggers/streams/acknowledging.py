@@ -30,9 +30,10 @@ class AcknowledgingFeed:
 
     Who answers are the watchers known when it is given out, whether they run at that moment or not: what one that is
     starting or backing off has not answered waits for it. At most `terms.size` raw events are given out and not
-    advanced. When that many are, those who have not answered the oldest have failed it, so the broker delivers it
-    again: nobody waits for a slow sibling, nothing is acknowledged that a watcher has not answered, and memory is
-    bounded.
+    advanced. When that many are, the stream waits for the oldest until `terms.patience` seconds after it was given
+    out; who has not answered it then has failed it, and fails what there is no room for at once until it answers
+    again. So memory is bounded, a watcher that is stuck delays its siblings once, and nothing is acknowledged that a
+    watcher has not answered.
 
     :param producer: the source.
     :param names: the watchers known so far.
@@ -52,6 +53,7 @@ class AcknowledgingFeed:
         self._demand = Demand()
         self._scope = CancelScope()
         self._reading = CancelScope()
+        #: Who has tried the patience of the others, and has not answered since.
         self._behind: set[Hashable] = set()
         self._ended = False
         self._over = False
@@ -118,9 +120,9 @@ class AcknowledgingFeed:
         pairs = generator(self._producer.open_stream(), f"{type(self._producer).__qualname__}.open_stream")
         try:
             async for raw, receipt in pairs:
+                await self._make_room()
                 self._give(raw, receipt)
                 await self._demand.wait_asked()
-                await self._make_room()
         finally:
             with self._terms.shield():
                 await close(pairs)
@@ -130,7 +132,8 @@ class AcknowledgingFeed:
             await self._lanes.wait_moved()
 
     def _give(self, raw: Any, receipt: Any) -> None:
-        entry = Outstanding(raw, receipt, self._producer.get_advance_lane(receipt), set(self._queues))
+        lane = self._producer.get_advance_lane(receipt)
+        entry = Outstanding(raw, receipt, lane, set(self._queues), anyio.current_time())
         self._lanes.add(entry)
         for queue in self._queues.values():
             queue.append(entry)
@@ -138,21 +141,31 @@ class AcknowledgingFeed:
 
     async def _make_room(self) -> None:
         while self._lanes.is_full:
-            for entry in self._lanes:
-                if entry.pending:
-                    self._give_up(entry)
-                    break
-            await self._lanes.wait_moved()
+            oldest = self._lanes.oldest
+            if oldest is None:
+                await self._lanes.wait_moved()
+            elif oldest.pending <= self._behind:
+                self._give_up(oldest)
+                await self._lanes.wait_moved()
+            else:
+                with CancelScope(deadline=oldest.given_at + self._terms.patience) as waiting:
+                    await self._lanes.wait_moved()
+                if waiting.cancelled_caught:
+                    self._lose_patience(oldest.pending - self._behind)
+
+    def _lose_patience(self, names: set[Hashable]) -> None:
+        self._behind |= names
+        for name in names:
+            logger.warning(
+                "watcher %s has not answered the oldest of %d raw events in %s s; until it answers, it fails what "
+                "there is no room for, and the source delivers that again",
+                name,
+                self._terms.size,
+                self._terms.patience,
+            )
 
     def _give_up(self, entry: Outstanding) -> None:
         for name in list(entry.pending):
-            if name not in self._behind:
-                self._behind.add(name)
-                logger.warning(
-                    "watcher %s has not answered the oldest of shared_stream_buffer raw events; it fails what it has "
-                    "no room for, and the broker delivers that again",
-                    name,
-                )
             self._lanes.answer(entry, name, Answer.FAILED)
             queue = self._queues[name]
             while queue and name not in queue[0].pending:

@@ -144,6 +144,7 @@ class StreamHub:
         terms = Terms(
             size=self._settings.shared_stream_buffer,
             opens_at=self._backoffs[key][1] if key in self._backoffs else anyio.current_time(),
+            patience=self._settings.shared_stream_patience,
             closing=self._settings.drain_timeout,
             drain=self._drain,
             on_end=partial(self._ended, key),

@@ -38,12 +38,14 @@ class Outstanding:
     :param receipt: its receipt.
     :param lane: its lane.
     :param pending: who has not answered.
+    :param given_at: on the loop's clock, when it was given out.
     """
 
     raw: Any
     receipt: Any
     lane: Hashable
     pending: set[Hashable]
+    given_at: float
     answers: dict[Answer, int] = field(default_factory=lambda: dict.fromkeys(Answer, 0))
 
     @property
@@ -93,6 +95,11 @@ class Lanes:
     def is_empty(self) -> bool:
         """Return whether everything is advanced."""
         return not self._outstanding
+
+    @property
+    def oldest(self) -> Outstanding | None:
+        """Return the oldest that is not answered."""
+        return next((entry for entry in self._outstanding if entry.pending), None)
 
     def start(self, tasks: TaskGroup) -> None:
         """Advance from now on.

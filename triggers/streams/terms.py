@@ -17,6 +17,7 @@ class Terms:
 
     :param size: raw events that are kept, or that may be outstanding.
     :param opens_at: on the loop's clock, when the source may be opened.
+    :param patience: seconds that a full stream waits for an answer.
     :param closing: seconds that closing may take.
     :param drain: what shields it.
     :param on_end: called once with the stream, its error and the seconds it ran, when it ended or failed by itself.
@@ -24,6 +25,7 @@ class Terms:
 
     size: int
     opens_at: float
+    patience: float
     closing: float
     drain: Drain
     on_end: Callable[[object, Exception | None, float], None]

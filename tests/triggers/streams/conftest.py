@@ -6,7 +6,8 @@ import pytest
 
 from asyncstore import MemoryBackend, Store, connect
 
-from .support import Numbers, World, settings
+from .broker import Broker
+from .support import Messages, Numbers, World, settings
 
 
 @pytest.fixture
@@ -30,3 +31,10 @@ async def store(request: pytest.FixtureRequest, anyio_backend: str) -> AsyncIter
 def _forget_world() -> Iterator[None]:
     yield
     Numbers.world = World()
+
+
+@pytest.fixture
+async def broker(world: World) -> AsyncIterator[Broker]:
+    Messages.broker = Broker()
+    yield Messages.broker
+    assert Messages.broker.open_now == 0, "a connection was left open"

@@ -1,21 +1,27 @@
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Hashable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Hashable
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar
 
 import anyio
 
 from asyncstore import Asset, ClaimedWatcher, MemoryBackend, Settings, Store, TriggererSettings, connect
-from triggers import BaseEventTrigger, TriggerEvent
+from triggers import BaseEventTrigger, SharedStreamProducer, TriggerEvent
 from triggers.abc import arguments_of
 from triggers.streams.hub import StreamHub
 
+from .broker import Broker, Connection
 
-def settings(buffer: int = 1000) -> Settings:
+
+def settings(buffer: int = 1000, patience: float = 0.0) -> Settings:
     return Settings(
         triggerer=TriggererSettings(
-            restart_delay=0.001, restart_delay_max=0.002, drain_timeout=2.0, shared_stream_buffer=buffer
+            restart_delay=0.001,
+            restart_delay_max=0.002,
+            drain_timeout=2.0,
+            shared_stream_buffer=buffer,
+            shared_stream_patience=patience,
         )
     )
 
@@ -177,10 +183,10 @@ class Driver:
 
 
 @asynccontextmanager
-async def driver(buffer: int = 1000) -> AsyncIterator[Driver]:
+async def driver(buffer: int = 1000, patience: float = 0.0) -> AsyncIterator[Driver]:
     """Give a driver on a store in memory; at the end its streams are closed."""
     async with (
-        connect(backend=MemoryBackend(), settings=settings(buffer)) as store,
+        connect(backend=MemoryBackend(), settings=settings(buffer, patience)) as store,
         anyio.create_task_group() as tasks,
     ):
         hub = StreamHub(store.settings.triggerer)
@@ -191,7 +197,56 @@ async def driver(buffer: int = 1000) -> AsyncIterator[Driver]:
             tasks.cancel_scope.cancel()
 
 
+class Stepped:
+    """Runs a coroutine and cancels a scope when it waits for the n-th time."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], scope: anyio.CancelScope, at: int) -> None:
+        self._steps = coroutine.__await__()
+        self._scope = scope
+        self._at = at
+        self.waits = 0
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        step, argument = self._steps.send, None
+        while True:
+            try:
+                waited = step(argument)
+            except StopIteration as stop:
+                return stop.value
+            self.waits += 1
+            if self.waits == self._at:
+                self._scope.cancel()
+            try:
+                step, argument = self._steps.send, (yield waited)
+            except BaseException as error:
+                step, argument = self._steps.throw, error  # type: ignore[assignment]
+
+
+async def cancelled_at(at: int, coroutine: Coroutine[Any, Any, Any]) -> bool:
+    """Run a coroutine, cancelled when it waits for the n-th time; say whether it came so far."""
+    with anyio.CancelScope() as scope:
+        stepped = Stepped(coroutine, scope, at)
+        await stepped
+    return scope.cancel_called
+
+
 async def settle(rounds: int = 50) -> None:
     """Let every task that can go on do so."""
     for _ in range(rounds):
         await anyio.lowlevel.checkpoint()
+
+
+class Messages(Numbers):
+    """Derive an event, with a key, from every message that `every` divides."""
+
+    broker: ClassVar[Broker]
+
+    @classmethod
+    def create_shared_stream_producer(cls, kwargs: dict[str, Any]) -> SharedStreamProducer | None:
+        return Connection(cls.broker)
+
+    async def filter_shared_stream(self, stream: AsyncIterator[int]) -> AsyncIterator[TriggerEvent]:
+        async for number in stream:
+            await self.world.work(self.name, number)
+            if number % self.every == 0:
+                yield TriggerEvent(number, key=str(number))

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import anyio
 import pytest
 
 from asyncstore import Asset, Store, WatcherState
-from triggers import AssetWatcher, Triggerer
-from triggers.harness.drain import Drain
+from triggers import AssetWatcher, SharedStreamError, Triggerer, TriggerEvent
+from triggers.abc import source_of
+from triggers.streams.source import Reader
 
 from ..support import Recorder, run_to_the_end, until
 from .support import Driver, Numbers, Placed, Snapshots, World, driver, expected, settle
@@ -50,7 +53,7 @@ async def test_other_keys_and_other_classes_share_nothing(store: Store, world: W
 
     triggers = [Numbers("a"), Other("b"), Numbers("c", bucket="another"), Placed("d")]
     recorder = await run_to_the_end(store, *assets_of(*triggers))
-    assert {trigger.name: payloads(recorder, trigger.name) for trigger in triggers} == dict.fromkeys("abcd", [1, 2])
+    assert {trigger.name: payloads(recorder, trigger.name) for trigger in triggers} == {name: [1, 2] for name in "abcd"}
     assert len(world.opens) == 4
 
 
@@ -209,28 +212,57 @@ async def test_a_source_that_keeps_raising_is_not_opened_by_each_subscriber(worl
         assert min(len(drive.errors[name]) for name in names) >= len(world.opens) - 2
         assert all(isinstance(error.__cause__, OSError) for error in drive.errors["w0"])
         world.broken = None
-        await until(lambda: drive.committed == dict.fromkeys(names, [1]))
+        await until(lambda: drive.committed == {name: [1] for name in names})
         tasks.cancel_scope.cancel()
 
 
-async def test_a_filter_may_give_up_waiting(world: World) -> None:
-    class Impatient(Placed):
-        async def filter_shared_stream(self, stream):  # type: ignore[no-untyped-def,override]  # noqa: ANN001, ANN202
-            raise NotImplementedError
+class Impatient(Placed):
+    """Gives up waiting again and again."""
 
-    del Impatient
-    async with driver(1) as drive:
-        hub = drive.hub
-        claimed = await drive.store.aclaim_watcher(drive.asset, "w", owner="test")
-        trigger = Placed("w")
+    async def filter_shared_stream(self, stream: AsyncIterator[int]) -> AsyncIterator[TriggerEvent]:
+        while True:
+            try:
+                with anyio.move_on_after(0) as patience:
+                    number = await anext(stream)
+            except StopAsyncIteration:
+                return
+            if patience.cancelled_caught:
+                await anyio.lowlevel.checkpoint()
+                continue
+            await self.world.work(self.name, number)
+            yield TriggerEvent(number, checkpoint={f"{self.name}/watermark": number})
+
+
+async def test_a_filter_may_give_up_waiting(world: World) -> None:
+    async with driver(1) as drive, anyio.create_task_group() as tasks:
+        names = ["patient", "impatient", "other"]
+        world.hold("impatient")
+        tasks.start_soon(drive.keep, Placed("patient"))
+        tasks.start_soon(drive.keep, Impatient("impatient", bucket="bucket"))
+        tasks.start_soon(drive.keep, Impatient("other"))
+        world.add(5)
+        await until(lambda: drive.committed.get("other") == expected(world))
+        world.release("impatient")
+        await until(lambda: drive.committed.get("impatient") == expected(world))
+        await settle()
+        world.add(5)
+        await until(lambda: drive.committed == {name: expected(world) for name in names})
+        assert drive.errors == {}
+        tasks.cancel_scope.cancel()
+
+
+async def test_without_positions_to_give_up_waiting_for_a_source_of_ones_own_begins_anew(world: World) -> None:
+    world.add(3)
+    trigger = Numbers("alone")
+    async with driver() as drive:
+        claimed = await drive.store.aclaim_watcher(drive.asset, "alone", owner="test")
         trigger.bind(drive.asset, claimed.asset_state)
-        events = hub.events_of("w", trigger, {"name": "w"})
-        stream = events._stream  # type: ignore[attr-defined]
+        reader = Reader(source_of(trigger, {}))
+        assert [await reader.next() for _ in range(3)] == [1, 2, 3]
         with anyio.move_on_after(0):
-            await anext(stream)
-        world.add(3)
-        assert [await anext(stream) for _ in range(3)] == [1, 2, 3]
-        await events.aclose()  # type: ignore[attr-defined]
+            await reader.next()
+        with pytest.raises(SharedStreamError, match="shared_stream_position"):
+            await reader.next()
 
 
 async def test_a_drain_closes_the_source(store: Store, world: World) -> None:
@@ -243,4 +275,3 @@ async def test_a_drain_closes_the_source(store: Store, world: World) -> None:
         assert world.open_now == 2
         triggerer.stop()
     assert world.open_now == 0
-    assert Drain(1.0) is not None
