@@ -89,7 +89,7 @@ def test_without_any_source_the_defaults_of_the_documentation_hold() -> None:
         "triggerer.drain_timeout": 4.0,
         "triggerer.cleanup_interval": 0.0,
         "triggerer.shared_stream_buffer": 1000,
-        "triggerer.shared_stream_patience": 10.0,
+        "triggerer.shared_stream_patience": 30.0,
     }
 
 

@@ -186,12 +186,12 @@ class TriggererSettings(_Section):
         ),
     )
     shared_stream_patience: float = Field(
-        default=10.0,
+        default=30.0,
         ge=0,
         description=(
-            "Seconds that a watcher may take to answer an event of an acknowledging source once "
-            "`shared_stream_buffer` of them are unacknowledged. Until then the stream waits for it; then the watcher "
-            "has failed the event, and the source delivers it again. The next ones it fails at once, until it answers."
+            "Seconds that an acknowledging stream with `shared_stream_buffer` unacknowledged events waits for a "
+            "watcher that answers nothing; more than a watcher takes for one event. After that it fails what there is no room "
+            "for, which the source delivers again, until it answers."
         ),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import deque
 from collections.abc import Hashable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -25,15 +26,39 @@ __all__ = ["AcknowledgingFeed"]
 logger = logging.getLogger("triggers")
 
 
+class _Member:
+    """What one watcher has not answered, and since when."""
+
+    def __init__(self) -> None:
+        self.queue: deque[Outstanding] = deque()
+        #: It has been given nothing since it answered everything.
+        self.is_idle = True
+        self.is_stuck = False
+        #: On the loop's clock, when it answered last, or was given something when it was idle.
+        self.moved_at = -math.inf
+
+    def give(self, entry: Outstanding) -> None:
+        """Have it answer one more."""
+        self.queue.append(entry)
+        if self.is_idle:
+            self.is_idle = False
+            self.moved_at = anyio.current_time()
+
+    def move(self) -> None:
+        """Note that it answers."""
+        self.is_stuck = False
+        self.moved_at = anyio.current_time()
+
+
 class AcknowledgingFeed:
     """Give each raw event to every watcher of the stream, and advance it when all have answered.
 
     Who answers are the watchers known when it is given out, whether they run at that moment or not: what one that is
     starting or backing off has not answered waits for it. At most `terms.size` raw events are given out and not
-    advanced. When that many are, the stream waits for the oldest until `terms.patience` seconds after it was given
-    out; who has not answered it then has failed it, and fails what there is no room for at once until it answers
-    again. So memory is bounded, a watcher that is stuck delays its siblings once, and nothing is acknowledged that a
-    watcher has not answered.
+    advanced. When that many are, the stream waits for those who have not answered the oldest; who answers nothing at
+    all for `terms.patience` seconds has failed it, and fails what there is no room for until it answers again. So
+    memory is bounded, a watcher that is stuck delays its siblings once, one that is slow paces them no further than
+    that, and nothing is acknowledged that a watcher has not answered.
 
     :param producer: the source.
     :param names: the watchers known so far.
@@ -47,14 +72,12 @@ class AcknowledgingFeed:
         terms: Terms,
     ) -> None:
         self._producer = producer
-        self._queues: dict[Hashable, deque[Outstanding]] = {name: deque() for name in names}
+        self._members: dict[Hashable, _Member] = {name: _Member() for name in names}
         self._lanes = Lanes(producer, size=terms.size, closing=terms.closing, on_error=self._fail)
         self._terms = terms
         self._demand = Demand()
         self._scope = CancelScope()
         self._reading = CancelScope()
-        #: Who has tried the patience of the others, and has not answered since.
-        self._behind: set[Hashable] = set()
         self._ended = False
         self._over = False
         self._error: Exception | None = None
@@ -64,7 +87,7 @@ class AcknowledgingFeed:
 
         :param name: the watcher.
         """
-        self._queues.setdefault(name, deque())
+        self._members.setdefault(name, _Member())
 
     def retire(self, name: Hashable, *, elsewhere: bool) -> None:
         """Have a watcher answer no more.
@@ -72,7 +95,7 @@ class AcknowledgingFeed:
         :param name: the watcher.
         :param elsewhere: another process runs it; it fails what it has not answered, for the broker to deliver again.
         """
-        if self._queues.pop(name, None) is None:
+        if self._members.pop(name, None) is None:
             return
         for entry in self._lanes:
             self._lanes.answer(entry, name, Answer.FAILED if elsewhere else Answer.NONE)
@@ -133,43 +156,42 @@ class AcknowledgingFeed:
 
     def _give(self, raw: Any, receipt: Any) -> None:
         lane = self._producer.get_advance_lane(receipt)
-        entry = Outstanding(raw, receipt, lane, set(self._queues), anyio.current_time())
+        entry = Outstanding(raw, receipt, lane, set(self._members))
         self._lanes.add(entry)
-        for queue in self._queues.values():
-            queue.append(entry)
+        for member in self._members.values():
+            member.give(entry)
         self._demand.tell()
 
     async def _make_room(self) -> None:
         while self._lanes.is_full:
             oldest = self._lanes.oldest
-            if oldest is None:
+            until = math.inf
+            if oldest is not None:
+                self._fail_stuck(oldest)
+                until = min((self._patience_ends(name) for name in oldest.pending), default=math.inf)
+            with CancelScope(deadline=until):
                 await self._lanes.wait_moved()
-            elif oldest.pending <= self._behind:
-                self._give_up(oldest)
-                await self._lanes.wait_moved()
-            else:
-                with CancelScope(deadline=oldest.given_at + self._terms.patience) as waiting:
-                    await self._lanes.wait_moved()
-                if waiting.cancelled_caught:
-                    self._lose_patience(oldest.pending - self._behind)
 
-    def _lose_patience(self, names: set[Hashable]) -> None:
-        self._behind |= names
-        for name in names:
-            logger.warning(
-                "watcher %s has not answered the oldest of %d raw events in %s s; until it answers, it fails what "
-                "there is no room for, and the source delivers that again",
-                name,
-                self._terms.size,
-                self._terms.patience,
-            )
+    def _patience_ends(self, name: Hashable) -> float:
+        return self._members[name].moved_at + self._terms.patience
 
-    def _give_up(self, entry: Outstanding) -> None:
+    def _fail_stuck(self, entry: Outstanding) -> None:
         for name in list(entry.pending):
+            if self._patience_ends(name) > anyio.current_time():
+                continue
+            member = self._members[name]
+            if not member.is_stuck:
+                member.is_stuck = True
+                logger.warning(
+                    "watcher %s has answered nothing for %s s while %d raw events wait; until it does, it fails what "
+                    "there is no room for, and the source delivers that again",
+                    name,
+                    self._terms.patience,
+                    self._terms.size,
+                )
             self._lanes.answer(entry, name, Answer.FAILED)
-            queue = self._queues[name]
-            while queue and name not in queue[0].pending:
-                queue.popleft()
+            while member.queue and name not in member.queue[0].pending:
+                member.queue.popleft()
 
     async def take(self, name: Hashable) -> Outstanding:
         """Give the next raw event that a watcher has not answered.
@@ -184,22 +206,25 @@ class AcknowledgingFeed:
                     f"the shared stream of {type(self._producer).__qualname__} failed: "
                     f"{type(self._error).__name__}: {self._error}"
                 ) from self._error
-            queue = self._queues.get(name)
-            if queue:
-                return queue.popleft()
-            if self._ended or queue is None:
+            member = self._members.get(name)
+            if member is not None and member.queue:
+                return member.queue.popleft()
+            if self._ended or member is None:
                 raise StopAsyncIteration
+            member.is_idle = True
             await self._demand.wait_news()
 
     def answer(self, entry: Outstanding, name: Hashable, answer: Answer) -> None:
         """Count the answer of a watcher."""
-        self._behind.discard(name)
+        member = self._members.get(name)
+        if member is not None:
+            member.move()
         self._lanes.answer(entry, name, answer)
 
     def put_back(self, entry: Outstanding, name: Hashable) -> None:
         """Keep for a watcher what it was given and did not answer, before all else."""
-        if name in entry.pending and name in self._queues:
-            self._queues[name].appendleft(entry)
+        if name in entry.pending and name in self._members:
+            self._members[name].queue.appendleft(entry)
 
 
 class _AcknowledgingSubscription(Stream):

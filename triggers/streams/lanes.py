@@ -38,14 +38,12 @@ class Outstanding:
     :param receipt: its receipt.
     :param lane: its lane.
     :param pending: who has not answered.
-    :param given_at: on the loop's clock, when it was given out.
     """
 
     raw: Any
     receipt: Any
     lane: Hashable
     pending: set[Hashable]
-    given_at: float
     answers: dict[Answer, int] = field(default_factory=lambda: dict.fromkeys(Answer, 0))
 
     @property

@@ -90,8 +90,8 @@ class Play:
         await drive.keep(self.trigger(name))
 
     async def run(self, broker: Broker | None = None) -> None:
-        with anyio.fail_after(30):
-            async with driver(self.course.buffer) as drive:
+        with anyio.fail_after(5):
+            async with driver(self.course.buffer, patience=60.0) as drive:
                 drive.committed = self.committed
                 for name in self.watchers:
                     drive.hub.expect(name, self.trigger(name))
