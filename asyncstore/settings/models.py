@@ -190,8 +190,8 @@ class TriggererSettings(_Section):
         ge=0,
         description=(
             "Seconds that an acknowledging stream with `shared_stream_buffer` unacknowledged events waits for a "
-            "watcher that answers nothing; more than a watcher takes for one event. After that it fails what there is no room "
-            "for, which the source delivers again, until it answers."
+            "watcher that answers nothing; more than a watcher takes for one event. After that it fails what there is "
+            "no room for, which the source delivers again, until it answers."
         ),
     )
 

@@ -158,6 +158,7 @@ class Driver:
         try:
             async for event in events:
                 commit = await claimed.prepare(event.payload, event.key, event.checkpoint)
+                duplicate = True
                 with anyio.CancelScope(shield=True):  # a commit in hand is finished
                     _, duplicate = await claimed.acommit(commit)
                 if not duplicate:
@@ -183,7 +184,7 @@ class Driver:
 
 
 @asynccontextmanager
-async def driver(buffer: int = 1000, patience: float = 0.0) -> AsyncIterator[Driver]:
+async def driver(buffer: int = 1000, patience: float = 0.0) -> AsyncGenerator[Driver]:
     """Give a driver on a store in memory; at the end its streams are closed."""
     async with (
         connect(backend=MemoryBackend(), settings=settings(buffer, patience)) as store,
@@ -207,19 +208,20 @@ class Stepped:
         self.waits = 0
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        step, argument = self._steps.send, None
+        argument: Any = None
+        error: BaseException | None = None
         while True:
             try:
-                waited = step(argument)
+                waited = self._steps.send(argument) if error is None else self._steps.throw(error)
             except StopIteration as stop:
                 return stop.value
             self.waits += 1
             if self.waits == self._at:
                 self._scope.cancel()
             try:
-                step, argument = self._steps.send, (yield waited)
-            except BaseException as error:
-                step, argument = self._steps.throw, error  # type: ignore[assignment]
+                argument, error = (yield waited), None
+            except BaseException as raised:
+                error = raised
 
 
 async def cancelled_at(at: int, coroutine: Coroutine[Any, Any, Any]) -> bool:

@@ -13,6 +13,7 @@ NAMES = ("first", "second", "victim")
 
 async def run_with_a_victim(drive: Driver, world: World, kind: type[Numbers], at: int) -> bool:
     """Cancel an attempt at its n-th wait, run the watcher again, and say whether the attempt came so far."""
+    reached = False
     with anyio.fail_after(20):
         async with anyio.create_task_group() as tasks:
             for name in NAMES:

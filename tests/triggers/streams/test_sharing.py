@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import anyio
 import pytest
@@ -20,7 +21,7 @@ def assets_of(*triggers: Numbers) -> list[Asset]:
     return [Asset(trigger.name, watchers=[AssetWatcher("w", trigger)]) for trigger in triggers]
 
 
-def payloads(recorder: Recorder, asset: str) -> list[int]:
+def payloads(recorder: Recorder, asset: str) -> list[Any]:
     return [event.payload for event in recorder.events if event.asset == asset]
 
 
@@ -221,12 +222,13 @@ class Impatient(Placed):
 
     async def filter_shared_stream(self, stream: AsyncIterator[int]) -> AsyncIterator[TriggerEvent]:
         while True:
+            number = 0
             try:
-                with anyio.move_on_after(0) as patience:
+                with anyio.move_on_after(0):
                     number = await anext(stream)
             except StopAsyncIteration:
                 return
-            if patience.cancelled_caught:
+            if not number:
                 await anyio.lowlevel.checkpoint()
                 continue
             await self.world.work(self.name, number)
