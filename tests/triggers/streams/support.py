@@ -14,11 +14,11 @@ from triggers.streams.hub import StreamHub
 from .broker import Broker, Connection
 
 
-def settings(buffer: int = 1000, patience: float = 0.0) -> Settings:
+def settings(buffer: int = 1000, patience: float = 0.0, restart_delay: float = 0.001) -> Settings:
     return Settings(
         triggerer=TriggererSettings(
-            restart_delay=0.001,
-            restart_delay_max=0.002,
+            restart_delay=restart_delay,
+            restart_delay_max=restart_delay * 2,
             drain_timeout=2.0,
             shared_stream_buffer=buffer,
             shared_stream_patience=patience,
@@ -38,6 +38,7 @@ class World:
         self.fail_at: set[int] = set()
         self.broken: Exception | None = None
         self.held: dict[str, anyio.Event] = {}
+        self.waiting: set[str] = set()
         #: Awaited by a watcher that has a raw event in hand: its name and the number.
         self.on_work: Callable[[str, int], Any] | None = None
         self._changed = anyio.Event()
@@ -62,6 +63,7 @@ class World:
 
     async def work(self, name: str, number: int) -> None:
         if name in self.held:
+            self.waiting.add(name)
             await self.held[name].wait()
         if self.on_work is not None:
             await self.on_work(name, number)
@@ -117,7 +119,7 @@ class Numbers(BaseEventTrigger):
 
 
 class Placed(Numbers):
-    """Knows its positions."""
+    """Knows its positions, and relies on being given nothing twice."""
 
     @classmethod
     def shared_stream_position(cls, raw: int) -> int:
@@ -126,6 +128,12 @@ class Placed(Numbers):
     async def shared_stream_since(self) -> int | None:
         watermark: int | None = await self.asset_state.aget(f"{self.name}/watermark")
         return watermark
+
+    async def filter_shared_stream(self, stream: AsyncIterator[int]) -> AsyncIterator[TriggerEvent]:
+        async for number in stream:
+            await self.world.work(self.name, number)
+            if number % self.every == 0:
+                yield TriggerEvent(number, checkpoint={f"{self.name}/watermark": number})
 
 
 class Snapshots(Numbers):
@@ -184,10 +192,10 @@ class Driver:
 
 
 @asynccontextmanager
-async def driver(buffer: int = 1000, patience: float = 0.0) -> AsyncGenerator[Driver]:
+async def driver(buffer: int = 1000, patience: float = 0.0, restart_delay: float = 0.001) -> AsyncGenerator[Driver]:
     """Give a driver on a store in memory; at the end its streams are closed."""
     async with (
-        connect(backend=MemoryBackend(), settings=settings(buffer, patience)) as store,
+        connect(backend=MemoryBackend(), settings=settings(buffer, patience, restart_delay)) as store,
         anyio.create_task_group() as tasks,
     ):
         hub = StreamHub(store.settings.triggerer)

@@ -125,6 +125,21 @@ async def test_a_watcher_that_has_not_started_is_waited_for(world: World, broker
         tasks.cancel_scope.cancel()
 
 
+async def test_a_watcher_that_is_declared_later_is_waited_for_from_then_on(world: World, broker: Broker) -> None:
+    async with driver() as drive, anyio.create_task_group() as tasks:
+        tasks.start_soon(drive.keep, Messages("early"))
+        broker.publish(1)
+        await until(lambda: broker.acknowledged == [1])
+        drive.hub.expect("late", Messages("late"))
+        broker.publish(2)
+        await until(lambda: drive.committed == {"early": [1, 2]})
+        await settle()
+        assert broker.acknowledged == [1]
+        tasks.start_soon(drive.keep, Messages("late"))
+        await until(lambda: broker.acknowledged == [1, 2])
+        tasks.cancel_scope.cancel()
+
+
 @pytest.mark.parametrize(
     ("elsewhere", "outcome"), [(False, [(1, 1, 0, 0), (2, 1, 0, 0)]), (True, [(1, 1, 0, 1), (2, 1, 0, 1)])]
 )
