@@ -35,10 +35,11 @@ _Key = tuple[type[BaseEventTrigger], Hashable]
 class StreamHub:
     """Share streams among the watchers of one process.
 
-    The promise: a slow, late, failing or restarted watcher never delays its siblings, and every watcher commits what
-    its filter would derive from a stream of its own. A stream is open while somebody reads it; for an acknowledging
-    one, while a watcher of it is known. Where its source raises, every subscriber's stream raises, so that each
-    watcher begins at its watermark, and the source is opened again no sooner than after a backoff.
+    The promise: every watcher commits what its filter would derive from a stream of its own, and a slow, late,
+    failing or restarted one never delays its siblings; behind a producer, which cannot be read twice, it delays them
+    as little as `AcknowledgingFeed` says. A stream is open while somebody reads it; an acknowledging one, while a
+    watcher of it is known. Where its source raises, every subscriber's stream raises, so that each watcher begins at
+    its watermark, and the source is opened again no sooner than after a backoff.
 
     :param settings: buffer and delays.
     :param drain: what shields the closing of sources, and for how long.

@@ -162,6 +162,21 @@ async def test_a_watcher_that_is_gone_for_good_is_not_waited_for(
         tasks.cancel_scope.cancel()
 
 
+async def test_a_watcher_that_another_process_claims_fails_what_it_had_in_hand(
+    store: Store, world: World, broker: Broker
+) -> None:
+    (asset,) = assets_of(Messages("a"))
+    world.hold("a")
+    broker.publish(1)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(Triggerer(store, [asset]).run)
+        await until(lambda: world.waiting == {"a"})
+        await store.aclaim_watcher(asset, "w", owner="another")
+        world.release("a")
+    assert [counts(item) for item in broker.items] == [(1, 0, 0, 1)]
+    assert await store.events(asset).alist() == []
+
+
 async def test_a_watcher_that_is_stopped_in_the_middle_is_given_the_message_again(world: World, broker: Broker) -> None:
     async with driver() as drive, anyio.create_task_group() as tasks:
         drive.hub.expect("sibling", Messages("sibling"))
