@@ -88,6 +88,8 @@ def test_without_any_source_the_defaults_of_the_documentation_hold() -> None:
         "triggerer.healthy_after": 60.0,
         "triggerer.drain_timeout": 4.0,
         "triggerer.cleanup_interval": 0.0,
+        "triggerer.shared_stream_buffer": 1000,
+        "triggerer.shared_stream_patience": 30.0,
     }
 
 
@@ -153,6 +155,8 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "triggerer.healthy_after": st.floats(0, allow_infinity=False),
     "triggerer.drain_timeout": st.floats(0, allow_infinity=False),
     "triggerer.cleanup_interval": st.floats(0, allow_infinity=False) | st.integers(0, 10**9),
+    "triggerer.shared_stream_buffer": st.integers(1, 2**63 - 1),
+    "triggerer.shared_stream_patience": st.floats(0, allow_infinity=False),
 }
 
 
@@ -213,6 +217,8 @@ URL = "database.url"
         *(("triggerer.healthy_after", text) for text in ("-1", "inf")),
         *(("triggerer.drain_timeout", text) for text in ("-1", "inf")),
         *(("triggerer.cleanup_interval", text) for text in ("-1", "nan")),
+        *(("triggerer.shared_stream_buffer", text) for text in ("0", "-1", "1.0")),
+        *(("triggerer.shared_stream_patience", text) for text in ("-1", "inf")),
     ],
 )
 def test_bad_values_in_the_file(name: str, text: str) -> None:
@@ -684,5 +690,5 @@ def test_every_option_is_described_with_its_unit(name: str) -> None:
     option = OPTIONS[name]
     assert option.description.endswith(".")
     if option.kind in ("number", "integer"):
-        assert option.description.split()[0] in ("Seconds", "Days", "Rows", "Bytes", "Connections")
+        assert option.description.split()[0] in ("Seconds", "Days", "Rows", "Bytes", "Connections", "Events")
         assert "number" in option.allowed

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from .abc import BaseEventTrigger, BaseTrigger
+from .abc import BaseEventTrigger, BaseTrigger, SharedStreamProducer
 from .discovery import load_assets
-from .errors import DiscoveryError, InvalidTriggerError, TriggerError
+from .errors import DiscoveryError, InvalidTriggerError, SharedStreamError, TriggerError
 from .events import TriggerEvent
 from .harness import Triggerer
 from .sources import FolderTrigger
+from .streams.records import AdvanceItem, Verdict
 from .watcher import AssetWatcher
 
 __all__ = [
+    "AdvanceItem",
     "AssetWatcher",
     "BaseEventTrigger",
     "BaseTrigger",
     "DiscoveryError",
     "FolderTrigger",
     "InvalidTriggerError",
+    "SharedStreamError",
+    "SharedStreamProducer",
     "TriggerError",
     "TriggerEvent",
     "Triggerer",
+    "Verdict",
     "load_assets",
 ]

@@ -5,16 +5,19 @@ from __future__ import annotations
 import inspect
 import json
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Hashable, Sequence
 from functools import lru_cache
-from typing import Any, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 from asyncstore import Asset, AssetStoreAccessors, JsonValue, StoreError
 
 from .errors import InvalidTriggerError
 from .events import TriggerEvent
+from .streams.alone import events_alone
+from .streams.records import AdvanceItem
+from .streams.source import Source
 
-__all__ = ["BaseEventTrigger", "BaseTrigger"]
+__all__ = ["BaseEventTrigger", "BaseTrigger", "SharedStreamProducer"]
 
 
 class BaseTrigger(ABC):
@@ -90,10 +93,30 @@ class BaseEventTrigger(BaseTrigger):
 
     A plain `aset` before or after a `yield` commits on its own: a crash between the two loses the event or doubles
     it. What belongs to the event goes into its `checkpoint`.
+
+    Watchers of one class whose `shared_stream_key` is equal share one `open_shared_stream`, each through its own
+    `filter_shared_stream`, and need no `run`.
     """
+
+    #: Every raw event of the shared stream tells all there is (a whole listing), so that a later one stands for those
+    #: before it: whoever joins begins at the latest one, and whoever is slow skips to it.
+    shared_stream_snapshots: ClassVar[bool] = False
 
     _asset: Asset | None = None
     _asset_state: AssetStoreAccessors | None = None
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Refuse a class that watches nothing, and remember the arguments."""
+        if cls.run is BaseEventTrigger.run and cls.filter_shared_stream is BaseEventTrigger.filter_shared_stream:
+            raise TypeError(f"{cls.__qualname__} defines neither run() nor filter_shared_stream()")
+        return super().__new__(cls, *args, **kwargs)
+
+    def run(self) -> AsyncIterator[TriggerEvent]:
+        """Yield events, as `BaseTrigger.run` says; without sharing, where only the shared hooks are defined.
+
+        :raises InvalidTriggerError: the arguments are not JSON, or a hook is no async generator.
+        """
+        return events_alone(self, source_of(self, arguments_of(self)))
 
     @property
     def asset(self) -> Asset:
@@ -124,13 +147,114 @@ class BaseEventTrigger(BaseTrigger):
         self._asset = asset
         self._asset_state = asset_state
 
+    def shared_stream_key(self) -> Hashable | None:
+        """Name the stream that this watcher shares with others of its class; None, the default, shares nothing.
+
+        Everything that `open_shared_stream` reads of the arguments belongs into the key. It is asked once per start.
+        """
+        return None
+
+    @classmethod
+    def open_shared_stream(cls, kwargs: dict[str, JsonValue]) -> AsyncIterator[Any]:
+        """Yield the raw events that all subscribers get, as an async generator; never change a yielded one.
+
+        It is opened once for all, and for a subscriber alone that must catch up. Opened anew, it yields again what
+        is there, from the beginning or after the position `kwargs["shared_stream_since"]` where that is given. Where
+        it raises, every subscriber's stream raises; where it returns, their streams end.
+
+        :param kwargs: the arguments of one of the watchers, and a position where the class has positions.
+        """
+        raise InvalidTriggerError(f"{cls.__qualname__} has a shared_stream_key() and no open_shared_stream()")
+
+    def filter_shared_stream(self, stream: AsyncIterator[Any]) -> AsyncIterator[TriggerEvent]:
+        """Yield this watcher's events from the raw events, as an async generator.
+
+        What it yields is committed as what `run` yields is. It begins at its watermark and drops what that says it
+        has seen; behind a producer it yields that again with the same `key`, for to pass over it is to reject it. All
+        events of a raw event are yielded before
+        the next one is asked for.
+
+        :param stream: the raw events; it may begin with those that were seen before.
+        """
+        raise InvalidTriggerError(f"{type(self).__qualname__} has a shared_stream_key() and no filter_shared_stream()")
+
+    @classmethod
+    def create_shared_stream_producer(cls, kwargs: dict[str, JsonValue]) -> SharedStreamProducer | None:
+        """Make the acknowledging source of the stream; None, the default, where `open_shared_stream` is the source.
+
+        :param kwargs: the arguments of one of the watchers.
+        """
+        return None
+
+    @classmethod
+    def shared_stream_position(cls, raw: Any) -> Any:
+        """Say where in the stream a raw event is: greater for a later one, so that a late or slow one can rejoin.
+
+        Positions are compared with `<` and never None. What does not go forward is taken for a repetition and
+        dropped. Without positions, whoever is late or too slow reads a stream of its own until it is restarted.
+
+        :param raw: the raw event.
+        """
+        raise NotImplementedError
+
+    async def shared_stream_since(self) -> Any:
+        """Give the position up to which this watcher has committed (its watermark); None for the beginning.
+
+        It is asked at each start, where the class has positions, and makes catching up cheap.
+        """
+        return None
+
+
+class SharedStreamProducer(ABC):
+    """Be the broker's side of an acknowledging stream, for as long as one connection lives.
+
+    Nothing is acknowledged before every event derived from it is committed. After an error of `open_stream` or
+    `advance`, and after a crash, what was not advanced is expected again from the broker.
+    """
+
+    @abstractmethod
+    def open_stream(self) -> AsyncIterator[tuple[Any, Any]]:
+        """Connect, and yield `(raw_event, receipt)`, as an async generator; called once.
+
+        A receipt is whatever `advance` needs. It is resumed when a subscriber asks for more.
+        """
+
+    @abstractmethod
+    async def advance(self, batch: Sequence[AdvanceItem]) -> None:
+        """Acknowledge, redeliver or dead-letter what every subscriber has answered; `AdvanceItem.verdict` suggests.
+
+        The items of a batch are of one lane, in the order of the stream, without a gap between batches. Calls for one
+        lane follow each other; those for different lanes may overlap. Where it raises, the connection is given up.
+
+        :param batch: never empty.
+        """
+
+    def get_advance_lane(self, receipt: Any) -> Hashable:
+        """Say in which lane (a partition, say) a raw event is; by default all are in one.
+
+        :param receipt: what was yielded with the raw event. It must be quick and must not block.
+        """
+        return None
+
+    async def aclose(self) -> None:  # noqa: B027 - optional
+        """Disconnect; called once, whatever happened."""
+
 
 @lru_cache(maxsize=256)
 def _signature(kind: type[BaseTrigger]) -> inspect.Signature:
     return inspect.signature(kind)
 
 
-def arguments_of(trigger: BaseTrigger) -> str:
+def arguments_of(trigger: BaseTrigger) -> dict[str, JsonValue]:
+    """Give a trigger's arguments as they come back from JSON.
+
+    :param trigger: the trigger.
+    :raises InvalidTriggerError: as `arguments_text`.
+    """
+    return cast("dict[str, JsonValue]", json.loads(arguments_text(trigger)))
+
+
+def arguments_text(trigger: BaseTrigger) -> str:
     """Give a trigger's arguments as JSON.
 
     :param trigger: the trigger.
@@ -146,6 +270,19 @@ def arguments_of(trigger: BaseTrigger) -> str:
                 "path), or override serialize()"
             ) from None
     return json.dumps(arguments)
+
+
+def source_of(trigger: BaseEventTrigger, kwargs: dict[str, JsonValue]) -> Source:
+    """Say what a trigger's shared stream is read from.
+
+    :param trigger: the trigger.
+    :param kwargs: its arguments.
+    """
+    kind = type(trigger)
+    positioned = getattr(kind.shared_stream_position, "__func__") is not getattr(  # noqa: B009 - typed as a function
+        BaseEventTrigger.shared_stream_position, "__func__"
+    )
+    return Source(kind, kwargs, positioned)
 
 
 def _check_json(value: object) -> None:

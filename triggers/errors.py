@@ -4,14 +4,15 @@
 
     TriggerError
     ├── DiscoveryError         a module or file cannot be imported, or holds no watcher
-    └── InvalidTriggerError    a trigger cannot be run: its arguments, its `run`, or what it yields
+    ├── InvalidTriggerError    a trigger cannot be run: its arguments, its `run`, or what it yields
+    └── SharedStreamError      a shared stream broke or left its subscriber behind; the watcher begins at its watermark
 
 Errors of the store pass through as they are (`asyncstore.StoreError`).
 """
 
 from __future__ import annotations
 
-__all__ = ["DiscoveryError", "InvalidTriggerError", "TriggerError"]
+__all__ = ["DiscoveryError", "InvalidTriggerError", "SharedStreamError", "TriggerError"]
 
 
 class TriggerError(Exception):
@@ -24,3 +25,7 @@ class DiscoveryError(TriggerError):
 
 class InvalidTriggerError(TriggerError, TypeError):
     """Say what keeps a trigger from being run."""
+
+
+class SharedStreamError(TriggerError):
+    """Say why a shared stream cannot go on for one subscriber; its cause is what the source raised."""

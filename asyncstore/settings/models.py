@@ -211,6 +211,25 @@ class TriggererSettings(_Section):
             "Seconds between two runs of garbage collection and the sweep of assets inside a triggerer; 0 = never."
         ),
     )
+    shared_stream_buffer: int = Field(
+        default=1000,
+        ge=1,
+        le=_MAX_INTEGER,
+        description=(
+            "Events of a source that a shared stream keeps for subscribers slower than the fastest, and that an "
+            "acknowledging one has unacknowledged at most. Who falls further behind catches up by itself; nothing is "
+            "lost."
+        ),
+    )
+    shared_stream_patience: float = Field(
+        default=30.0,
+        ge=0,
+        description=(
+            "Seconds that an acknowledging stream with `shared_stream_buffer` unacknowledged events waits for a "
+            "watcher that answers nothing; more than a watcher takes for one event. After that it fails what there is "
+            "no room for, which the source delivers again, until it answers."
+        ),
+    )
 
     @field_validator("heartbeat_interval")
     @classmethod

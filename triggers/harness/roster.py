@@ -129,6 +129,9 @@ class Roster:
             claims = await self._fleet.aclaim(member, owner, wanted[start : start + AT_ONCE])
             if claims is None:
                 return False
+            for claim in claims:
+                if claim.watcher_id in self._known:
+                    self._known[claim.watcher_id][0].expect()
             for number, claim in enumerate(claims):
                 self._start(claim)
                 if number % _A_TURN == 0:

@@ -19,6 +19,7 @@ from asyncstore import (
     ClaimedWatcher,
     Commit,
     Event,
+    JsonValue,
     Lease,
     LeaseLostError,
     Store,
@@ -31,12 +32,12 @@ from asyncstore import (
     WatcherState,
 )
 
-from ..abc import BaseEventTrigger, BaseTrigger, arguments_of
+from ..abc import BaseEventTrigger, BaseTrigger, arguments_text
 from ..errors import InvalidTriggerError
 from ..events import TriggerEvent
+from ..pacing import Backoff, Drain
+from ..streams.hub import StreamHub
 from ..watcher import AssetWatcher
-from .backoff import Backoff
-from .drain import Drain
 
 __all__ = ["Supervisor", "Surroundings"]
 
@@ -52,6 +53,7 @@ class Surroundings:
     :param store: the store.
     :param settings: delays and deadlines.
     :param drain: what shields a commit, and for how long.
+    :param streams: where watchers share their sources.
     :param on_event: awaited after each commit of a new event.
     """
 
@@ -60,11 +62,13 @@ class Surroundings:
         store: Store,
         settings: TriggererSettings,
         drain: Drain,
+        streams: StreamHub,
         on_event: Callable[[Event], Awaitable[None]] | None,
     ) -> None:
         self.store = store
         self.settings = settings
         self.drain = drain
+        self.streams = streams
         self.on_event = on_event
         #: Called by a supervisor that found its claim lost.
         self.suspect: Callable[[], None] = lambda: None
@@ -87,6 +91,7 @@ class Supervisor:
         "_backoff",
         "_claimed",
         "_failures",
+        "_finished",
         "_killed",
         "_scope",
         "_stopping",
@@ -108,6 +113,7 @@ class Supervisor:
         self._backoff: Backoff | None = None
         self._claimed: ClaimedWatcher | None = None
         self._failures = 0
+        self._finished = False
         self._killed = False
         self._scope: CancelScope | None = None
         self._stopping = False
@@ -131,7 +137,7 @@ class Supervisor:
         :raises InvalidTriggerError: the arguments are not JSON, do not make a trigger, or `run` is no generator.
         """
         if self._arguments is None:
-            self._arguments = arguments_of(self.watcher.trigger)
+            self._arguments = arguments_text(self.watcher.trigger)
         arguments = json.loads(self._arguments)
         kind = type(self.watcher.trigger)
         try:
@@ -143,7 +149,21 @@ class Supervisor:
             ) from error
         return made
 
+    @property
+    def _shares(self) -> bool:
+        kind = type(self.watcher.trigger)
+        return issubclass(kind, BaseEventTrigger) and kind.shared_stream_key is not BaseEventTrigger.shared_stream_key
+
+    @property
+    def _place(self) -> tuple[str, str]:
+        return self.asset.name, self.watcher.name
+
     # What others ask; from the loop's thread.
+
+    def expect(self) -> None:
+        """Have shared streams wait for what this watcher will answer; before any that shares one is started."""
+        if self._shares:
+            self._around.streams.expect(self._place, self.fresh())
 
     def stop(self) -> None:
         """Have the watcher stop: the commit in hand is finished, then it cleans up."""
@@ -193,6 +213,8 @@ class Supervisor:
             logger.critical("%s ended by an error of the triggerer's own", self, exc_info=error)
         finally:
             self._scope = self._claimed = self.state = self.task = None
+            if self._shares:
+                self._around.streams.retire(self._place, elsewhere=not self._finished)
             self._around.ended(self, lease)
 
     @property
@@ -236,7 +258,7 @@ class Supervisor:
                 await self._report(claimed, WatcherState.RUNNING, restarted=True)
             else:
                 logger.info("%s is done", self)
-                self.left = WatcherState.DONE
+                self.left, self._finished = WatcherState.DONE, True
                 return
 
     async def _back_off(self, claimed: ClaimedWatcher, error: Exception, ran_for: float) -> None:
@@ -263,7 +285,11 @@ class Supervisor:
 
     async def _attempt(self, claimed: ClaimedWatcher) -> None:
         trigger = self._bound(claimed)
-        events = trigger.run()
+        if self._shares:
+            arguments: dict[str, JsonValue] = json.loads(self._arguments or "{}")
+            events = self._around.streams.events_of(self._place, trigger, arguments)
+        else:
+            events = trigger.run()
         try:
             await self._follow(claimed, events)
         finally:

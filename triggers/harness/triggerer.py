@@ -17,9 +17,9 @@ from anyio.abc import TaskGroup
 from asyncstore import Asset, Capability, Event, Store, StoreError, UnsupportedOperationError, WatcherState
 
 from ..errors import DiscoveryError, InvalidTriggerError
+from ..pacing import Backoff, Drain
+from ..streams.hub import StreamHub
 from ..watcher import AssetWatcher
-from .backoff import Backoff
-from .drain import Drain
 from .membership import Membership
 from .process import this_process
 from .roster import Roster
@@ -74,7 +74,8 @@ class Triggerer:
         self._begin_anew = begin_anew
         self._stop = CancelScope()
         self._drain = Drain(self._settings.drain_timeout)
-        self._around = Surroundings(store, self._settings, self._drain, on_event)
+        self._streams = StreamHub(self._settings, self._drain)
+        self._around = Surroundings(store, self._settings, self._drain, self._streams, on_event)
         self._supervisors = [Supervisor(self._around, asset, watcher) for asset, watcher in _watchers(assets)]
         self._roster = Roster(self._around, self._supervisors)
         for supervisor in self._supervisors:
@@ -101,6 +102,7 @@ class Triggerer:
         with self._stop, watch_loop(self._settings.block_warning):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._drain.watch, name="triggerer: drain")
+                self._streams.start(tasks)
                 if self._settings.cleanup_interval:
                     tasks.start_soon(self._collect, name="triggerer: garbage collection")
                 while not await self._be_member(await self._join()):
