@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from typing import Any
 
+import asyncpg
 import pytest
 
 from asyncstore import Asset, Commit, MetastoreBackend, NewEvent, OutcomeUnknownError, Put, StoreClosedError, TaskScope
-from asyncstore.backends.metastore.postgresql import database
+from asyncstore.backends.metastore.postgresql import database, eager
 from tests.postgres.client import Connection, LoopThread
 from tests.postgres.databases import Databases
 from tests.postgres.held import EVENTS, held, rows_of, waiting
@@ -188,3 +189,24 @@ async def test_a_task_group_does_not_end_as_if_it_were_written(database_url: str
         assert {type(error).__name__ for error in caught.value.exceptions} <= TOLD
         # The close itself was cancelled, by the group: what was just being opened goes when it is there.
         await eventually(lambda: alone(bare), "the connections to go")
+
+
+async def test_what_was_begun_in_the_very_turn_of_the_close_tells_its_callers(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = MetastoreBackend(database_url, **PATIENT)
+    await backend.aset(TASK, "key", "0")
+
+    def fails_as_it_closes(call: Coroutine[Any, Any, Any], done: Callable[..., object]) -> None:
+        call.close()
+        lane: Any = getattr(done, "__self__", None)
+        done(None, asyncpg.LockNotAvailableError("locked"))
+        lane.close()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(eager, "start", fails_as_it_closes)
+        running = start(*(backend.aset(TASK, "key", str(number)) for number in range(3)))
+        await asyncio.sleep(0)
+    async with asyncio.timeout(PATIENCE):
+        await asyncio.wait(running)
+    await backend.aclose()

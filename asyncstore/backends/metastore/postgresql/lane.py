@@ -284,4 +284,5 @@ class Lane(ABC, Generic[Q, A]):
         if self._timer is not None:
             self._timer.cancel()
         for task in list(self._tasks):
-            task.cancel()
+            # At the next turn: one that was made in this turn would never begin, and so tell its callers nothing.
+            self._loop.call_soon(task.cancel)
