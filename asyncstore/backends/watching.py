@@ -18,6 +18,8 @@ __all__ = ["WatchHub"]
 #: Seconds between two looks for other processes' commits and for values that expired: one look per backend and
 #: event loop, however many keys are watched.
 INTERVAL = 0.1
+#: The same where nobody watches a key: whoever waits for a word alone looks by itself, too.
+_WORDS_INTERVAL = 0.5
 #: Of those who wait for a word alone; no key has a NUL in it.
 _NO_KEY = "\0"
 
@@ -178,6 +180,10 @@ class WatchHub:
 
     def _add(self, waiter: _Waiter) -> None:
         with self._lock:
+            if waiter.key == _NO_KEY and self._foreign is None:
+                # A word comes from this process, or not at all: there is nothing to look for.
+                self._index(waiter)
+                return
             poller = self._pollers.get(waiter.loop)
             if poller is None or poller.task.done():
                 task = waiter.loop.create_task(self._poll(waiter.loop), name="asyncstore watch poller")
@@ -186,9 +192,12 @@ class WatchHub:
                     new.waiters = poller.waiters
                 poller = new
             poller.waiters.add(waiter)
-            self._by_key.setdefault(waiter.key, set()).add(waiter)
-            for word in waiter.words:
-                self._by_word.setdefault(word, set()).add(waiter)
+            self._index(waiter)
+
+    def _index(self, waiter: _Waiter) -> None:
+        self._by_key.setdefault(waiter.key, set()).add(waiter)
+        for word in waiter.words:
+            self._by_word.setdefault(word, set()).add(waiter)
 
     def _remove(self, waiter: _Waiter) -> None:
         with self._lock:
@@ -220,7 +229,8 @@ class WatchHub:
                 if current != seen or (waiter.expires_at is not None and waiter.expires_at <= now):
                     waiter.event.set()
             seen = current
-            await asyncio.sleep(INTERVAL)
+            keys = any(waiter.key != _NO_KEY for waiter in waiters)
+            await asyncio.sleep(INTERVAL if keys else _WORDS_INTERVAL)
 
 
 def _discard(index: dict[str, set[_Waiter]], word: str, waiter: _Waiter) -> None:

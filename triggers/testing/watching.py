@@ -144,7 +144,7 @@ class Watching:
     def start(self) -> None:
         """Start it once it was stopped or is done; does nothing while it runs."""
         if self._task is None or self._task.done():
-            self._triggerer = Triggerer(self.store, [self.asset])
+            self._triggerer = Triggerer(self.store, [self.asset], begin_anew=True)
             self.recording.done = False
             name = f"run_watcher: {self.recording.watcher}"
             self._task = asyncio.create_task(self._triggerer.run(), name=name, context=listening(self.recording))

@@ -77,7 +77,7 @@ class Life:
                 self._close()
 
     async def _main(self, store: Store, asset: Asset) -> None:
-        triggerer = Triggerer(store, [asset])
+        triggerer = Triggerer(store, [asset], begin_anew=True)
         running = asyncio.create_task(triggerer.run(), name="triggerer")
         running.add_done_callback(lambda _: self._end("done"))
         while not self._over.is_set():

@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
-from asyncstore import Asset, Settings
+from asyncstore import Asset, Settings, TriggererSettings
 
 from .story import Fault, identify_by_payload
 
@@ -30,7 +30,8 @@ class CrashOptions(TypedDict, total=False):
     :ivar faults: what goes wrong: `Fault.KILL` by default, or errors of the database, at each operation or commit.
     :ivar again: points of the restarted watcher at which it is killed a second time, each after every first one.
     :ivar take: for a source without end, how many events are enough.
-    :ivar settings: of the store and the triggerer. Default: neither a file nor the environment is read.
+    :ivar settings: of the store and the triggerer. Default: neither a file nor the environment is read, and the lease
+        is long, so that a quiet hour has few heartbeats.
     :ivar quiet: virtual seconds without an event that end a run; more than the watcher ever sleeps. Default: 7,200.
     :ivar idle: suspensions of the watcher without an event that end a run; more than it takes from one event to the
         next. A tenth of it is enough once all that is expected is there. Default: 1,000.
@@ -62,6 +63,10 @@ def _nothing() -> None:
     return None
 
 
+def _settings() -> Settings:
+    return Settings(triggerer=TriggererSettings(lease=500.0, heartbeat_interval=250.0))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """Hold the options, with their defaults; see `CrashOptions`."""
@@ -76,7 +81,7 @@ class Options:
     faults: Sequence[Fault] = (Fault.KILL,)
     again: Sequence[int] = ()
     take: int | None = None
-    settings: Settings = field(default_factory=Settings)
+    settings: Settings = field(default_factory=_settings)
     quiet: float = 7200.0
     idle: int = 1000
     downtime: float = 600.0
