@@ -210,8 +210,8 @@ def test_it_can_be_awaited_in_virtual_time() -> None:
 class Heartbeats:
     """A triggerer that beats, and stays when its watchers are done."""
 
-    def __init__(self, store: Store, assets: Sequence[Asset]) -> None:
-        self._inner = Triggerer(store, assets)
+    def __init__(self, store: Store, assets: Sequence[Asset], *, begin_anew: bool) -> None:
+        self._inner = Triggerer(store, assets, begin_anew=begin_anew)
         self._store = store
         self._stop = anyio.Event()
 

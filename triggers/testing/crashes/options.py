@@ -64,7 +64,7 @@ def _nothing() -> None:
 
 
 def _settings() -> Settings:
-    return Settings(triggerer=TriggererSettings(lease=500.0, heartbeat_interval=250.0))
+    return Settings(triggerer=TriggererSettings(lease=500.0, heartbeat_interval=250.0, block_warning=0.0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
