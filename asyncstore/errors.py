@@ -12,7 +12,8 @@
     │   ├── AssetNotFoundError       also a LookupError; never confused with an absent key
     │   ├── AssetInactiveError       deactivated; its state rests until it is activated or swept
     │   └── AssetConflictError       a name with another URI, or a URI under another name
-    ├── LeaseLostError               another process claimed the watcher; nothing was written
+    ├── ConsumerNotFoundError        also a LookupError; no consumer of that name reads the asset
+    ├── LeaseLostError               another process claimed the watcher, or took the event; nothing was written
     ├── SchemaError                  the tables are missing, or older or newer than this release
     └── DatabaseError
         ├── StoreBusyError           a lock was not granted within the lock timeout
@@ -35,6 +36,7 @@ __all__ = [
     "AssetNotFoundError",
     "BlockingCallWarning",
     "ConfigurationError",
+    "ConsumerNotFoundError",
     "DatabaseError",
     "LeaseLostError",
     "OutcomeUnknownError",
@@ -108,8 +110,12 @@ class AssetConflictError(AssetError):
     """Say that a name or a URI already belongs to another asset."""
 
 
+class ConsumerNotFoundError(StoreError, LookupError):
+    """Say that no consumer of this name reads the asset."""
+
+
 class LeaseLostError(StoreError):
-    """Say that the watcher was claimed by another process since; nothing was written."""
+    """Say that the watcher was claimed, or the event taken, by another process since; nothing was written."""
 
 
 class SchemaError(StoreError):

@@ -19,7 +19,18 @@ from __future__ import annotations
 import pytest
 
 _PARTS = (
-    *("cleaning", "committing", "contexts", "expiring", "harness", "listing", "operations", "registering", "resting"),
+    *(
+        "cleaning",
+        "committing",
+        "consuming",
+        "contexts",
+        "expiring",
+        "harness",
+        "listing",
+        "operations",
+        "registering",
+        "resting",
+    ),
     *("texts", "updating", "values", "versions", "watching"),
 )
 pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in _PARTS))
@@ -27,11 +38,13 @@ pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in _PARTS))
 from .calling import Caller, Way  # noqa: E402 - the asserts are to be rewritten first
 from .cleaning import CleanupConformance  # noqa: E402
 from .committing import CommitConformance  # noqa: E402
+from .consuming import ConsumerConformance  # noqa: E402
 from .contexts import ContextConformance  # noqa: E402
 from .expiring import ExpiryConformance  # noqa: E402
 from .harness import TASK, ConformanceBase, Harness, awaited, requires  # noqa: E402
 from .listing import ListingConformance  # noqa: E402
 from .operations import OperationConformance  # noqa: E402
+from .pruning import PruningConformance  # noqa: E402
 from .registering import RegistrationConformance  # noqa: E402
 from .resting import RestingConformance  # noqa: E402
 from .texts import TextConformance  # noqa: E402
@@ -47,11 +60,13 @@ __all__ = [
     "CleanupConformance",
     "CommitConformance",
     "ConformanceBase",
+    "ConsumerConformance",
     "ContextConformance",
     "ExpiryConformance",
     "Harness",
     "ListingConformance",
     "OperationConformance",
+    "PruningConformance",
     "RegistrationConformance",
     "RestingConformance",
     "TextConformance",
@@ -77,6 +92,8 @@ class BackendConformance(
     RegistrationConformance,
     RestingConformance,
     CommitConformance,
+    ConsumerConformance,
+    PruningConformance,
     CleanupConformance,
     ContextConformance,
 ):

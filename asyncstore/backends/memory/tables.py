@@ -15,6 +15,7 @@ from ...records import Event, ExpiredRow, Lease, StoredEntry, WatcherRecord
 from ...registration.deciding import Registered, inactive, lease_lost, never_expires, not_found, registration
 from ...scopes import Asset, AssetScope, Scope, TaskScope
 from ...values import decode
+from .consumers import HeldConsumer
 
 __all__ = ["HeldAsset", "HeldWatcher", "Tables"]
 
@@ -66,6 +67,7 @@ class Tables:
         self.tasks: dict[TaskScope, Rows] = {}
         self.assets: dict[int, HeldAsset] = {}
         self.watchers: dict[int, HeldWatcher] = {}
+        self.consumers: dict[int, HeldConsumer] = {}
         self._events: list[HeldEvent] = []
         self._revision = 0
         self._last_id = 0
@@ -248,3 +250,22 @@ class Tables:
         del self.assets[gone]
         self.watchers = {key: each for key, each in self.watchers.items() if each.lease.asset.asset_id != gone}
         self._events = [each for each in self._events if each.asset_id != gone]
+        self.consumers = {key: each for key, each in self.consumers.items() if each.asset_id != gone}
+
+    def old_events(self, before: datetime | None, keep: int | None) -> list[tuple[int, int]]:
+        """List the events recorded before a time, and those that `keep` later ones of their asset follow.
+
+        :return: of each its id and its asset's.
+        """
+        found: list[tuple[int, int]] = []
+        later: dict[int, int] = {}
+        for each in reversed(self._events):
+            count = later.get(each.asset_id, 0)
+            later[each.asset_id] = count + 1
+            if (before is not None and each.created_at < before) or (keep is not None and count >= keep):
+                found.append((each.id, each.asset_id))
+        return found
+
+    def drop_events(self, ids: set[int]) -> None:
+        """Delete events; their keys stay."""
+        self._events = [each for each in self._events if each.id not in ids]

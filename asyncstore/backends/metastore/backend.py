@@ -28,6 +28,7 @@ from ...records import (
 from ...scopes import Asset, AssetScope, Scope
 from ...settings import DatabaseSettings
 from .choice import open_database
+from .deliveries import MetastoreDeliveries
 from .procedures import assets, state
 from .session import run_in_session
 from .steps import Procedure
@@ -61,12 +62,14 @@ class MetastoreBackend(BaseStoreBackend):
         | Capability.WATCHING
         | Capability.ASSETS
         | Capability.CLEANUP
+        | Capability.CONSUMERS
     )
 
     def __init__(self, url: str | None = None, *, clock: Clock | None = None, **options: Any) -> None:
         settings = _settings(options if url is None else {"url": url, **options})
         self._database = open_database(settings, clock)
         self.lock_timeout = settings.lock_timeout
+        self._deliveries = MetastoreDeliveries(self._database)
 
     def __repr__(self) -> str:
         return f"<MetastoreBackend on {self._database}>"
@@ -257,6 +260,11 @@ class MetastoreBackend(BaseStoreBackend):
     ) -> list[Event]:
         """List events in the order of their commits."""
         return await self._database.read(assets.list_events, asset, after, limit)
+
+    @property
+    def deliveries(self) -> MetastoreDeliveries:
+        """Return what hands out events to consumers."""
+        return self._deliveries
 
 
 def _settings(options: dict[str, Any]) -> DatabaseSettings:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import replace
 from functools import partial
 from time import monotonic
 from typing import Any, ParamSpec, TypeVar, cast
 from weakref import WeakSet
+
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from ....blocking import in_thread
 from ....changes import Commit, CommitResult, Put
@@ -27,6 +29,7 @@ from ...watching import WatchHub
 from ..batching import PerLoop
 from ..database import Database
 from ..procedures import state
+from ..procedures.consumers import QUIET
 from ..steps import Procedure, Step
 from . import cleanup, migrate
 from .errors import explain, is_driver_error
@@ -35,6 +38,7 @@ from .listening import Listener, tokens_of
 from .pool import Pool
 from .procedure import committing, is_repeatable, is_single, read, spell, write
 from .reading import Get, Reads
+from .sessions import Sessions
 from .sync import SyncCalls
 from .target import Target
 from .turns import Reading
@@ -67,6 +71,7 @@ class _Here:
         )
         self.reads = Reads(self.pool, now)
         self.writes = WriteLane(self.pool, now)
+        self.sessions = Sessions(target, settings)
         #: One for each transaction that goes on in a thread.
         self.threads = asyncio.Semaphore(settings.pool_size)
         self.listener: Listener | None = None
@@ -89,6 +94,7 @@ class _Here:
             while not self._idle and monotonic() < deadline:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
             self.stop()
+            await self.sessions.close()
             await self.pool.close()
         except BaseException:
             self.kill()
@@ -102,6 +108,7 @@ class _Here:
         """Drop every connection."""
         with suppress(RuntimeError):  # the loop may be closed, and then nothing goes on there
             self.stop()
+        self.sessions.kill()
         self.pool.kill()
 
     def stop(self) -> None:
@@ -297,7 +304,8 @@ class PostgresqlDatabase(Database):
             # Locks are held from one statement to the next, and the caller's loop may be blocked in between.
             async with self._here.get().threads:
                 done = await in_thread(partial(self._sync.run, work), name="asyncstore transaction")
-        self.hub.changed()
+        if procedure not in QUIET:
+            self.hub.changed()
         return done
 
     # Watching.
@@ -333,7 +341,11 @@ class PostgresqlDatabase(Database):
         """Delete the rows that had expired at a time."""
         return cleanup.delete_expired(self._here.get().pool, now, batch_size)
 
-    # Sessions of the caller's.
+    # Sessions of the caller's, and of ours.
+
+    def open_session(self) -> AbstractAsyncContextManager[AsyncSession]:
+        """Give a session on a connection of its own."""
+        return self._here.get().sessions.open()
 
     def spell(self, step: Step) -> tuple[str, Any]:
         """Give a step as the driver takes it."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import closing
+from contextlib import AbstractAsyncContextManager, closing
 from functools import partial
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
+
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from ....blocking import drive, in_thread, inline
 from ....changes import Commit, CommitResult
@@ -21,12 +23,14 @@ from ..database import Database, Then
 from ..dialect import sqlite_parameters, sqlite_sql
 from ..migrate import check_target
 from ..procedures.commit import commit_beside
+from ..procedures.consumers import QUIET
 from ..steps import Procedure, Step
 from . import cleanup, migrate
 from .applying import read_value, run
 from .desk import Work
 from .errors import mapped
 from .opened import Opened
+from .sessions import open_session
 from .target import Target, connect
 
 __all__ = ["SqliteDatabase"]
@@ -148,9 +152,10 @@ class SqliteDatabase(Database):
         """Run a procedure in a transaction."""
         opened = self._opened or await self._open(again=False)
         work: Callable[[], Procedure[T]] = partial(procedure, *args, **kwargs)
+        quiet = procedure in QUIET
         if inline():
-            return await self._write(_run, work, then=self.hub.changed)
-        result: T = await opened.desks.get().write(Work(work, writes=True))
+            return await self._write(_run, work, then=None if quiet else self.hub.changed)
+        result: T = await opened.desks.get().write(Work(work, writes=True, quiet=quiet))
         return result
 
     async def _read(self, function: Callable[..., T], /, *args: Any) -> T:
@@ -193,7 +198,11 @@ class SqliteDatabase(Database):
             deleted = await self._write(cleanup.delete_batch, now, batch_size)
             yield deleted
 
-    # Sessions of the caller's.
+    # Sessions of the caller's, and of ours.
+
+    def open_session(self) -> AbstractAsyncContextManager[AsyncSession]:
+        """Give a session on a connection of its own; a database in memory has only one."""
+        return open_session(self._target, lock_timeout=self._lock_timeout, durability=self._durability)
 
     def spell(self, step: Step) -> tuple[str, Any]:
         """Give a step as the driver takes it."""

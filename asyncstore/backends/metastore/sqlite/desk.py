@@ -41,10 +41,12 @@ class Work:
 
     :param procedure: gives it anew for every attempt.
     :param writes: it changes something.
+    :param quiet: nobody waits for what it changes.
     """
 
     procedure: Callable[[], Procedure[Any]]
     writes: bool = False
+    quiet: bool = False
 
 
 #: Until when the caller waits, and for what: of a key its scope and name.
@@ -163,7 +165,7 @@ def _changes(job: Job[Write, Any]) -> bool:
 def _tell(hub: WatchHub, asked: Commit | Work) -> None:
     if isinstance(asked, Commit):
         hub.committed(asked)
-    elif asked.writes:
+    elif asked.writes and not asked.quiet:
         hub.changed()
 
 

@@ -1,0 +1,62 @@
+"""Sessions of SQLAlchemy on a SQLite file, for the caller to write in."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiosqlite
+import anyio
+from sqlalchemy import Connection, event
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from sqlalchemy.pool import NullPool
+
+from ....errors import UnsupportedOperationError
+from .errors import mapped
+from .target import Target
+
+__all__ = ["open_session"]
+
+#: Seconds that a session gets to close where its user was cancelled.
+_CLOSE_SECONDS = 10.0
+
+
+def _begin(connection: Connection) -> None:
+    # IMMEDIATE: a transaction that reads first and asks for the write lock later may be refused half-way.
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+@asynccontextmanager
+async def open_session(target: Target, *, lock_timeout: float, durability: str) -> AsyncIterator[AsyncSession]:
+    """Give a session on a connection of its own, whose transaction holds the write lock from its first statement on.
+
+    :param target: the database.
+    :param lock_timeout: seconds to wait at most for the lock.
+    :param durability: "full" or "normal".
+    :raises UnsupportedOperationError: the database is in memory.
+    """
+    path = target.path
+    if path is None:
+        raise UnsupportedOperationError(
+            "event.transaction() needs a second connection, and no other one sees an in-memory database; use a file"
+        )
+
+    async def connect() -> Any:
+        with mapped(str(target)):
+            raw = await aiosqlite.connect(
+                f"{path.as_uri()}?mode=rw", timeout=lock_timeout, isolation_level=None, uri=True
+            )
+            await raw.execute("PRAGMA foreign_keys = ON")
+            await raw.execute(f"PRAGMA synchronous = {'FULL' if durability == 'full' else 'NORMAL'}")
+        return raw
+
+    # To open a file is cheap, and a connection that stays would belong to an event loop.
+    engine = create_async_engine("sqlite+aiosqlite://", async_creator=connect, poolclass=NullPool)
+    event.listen(engine.sync_engine, "begin", _begin)
+    session = AsyncSession(engine, expire_on_commit=False)
+    try:
+        yield session
+    finally:
+        with anyio.CancelScope(shield=True, deadline=anyio.current_time() + _CLOSE_SECONDS):
+            await session.close()
