@@ -53,11 +53,9 @@ async def prune_events(core: Core, settings: StateStoreSettings, *, unfinished: 
     name = type(backend).__name__
     if not core.can(Capability.CONSUMERS):
         return PruneReport(name, 0, dry_run, skipped=f"{name} does not deliver events to consumers, and prunes none")
-    days, keep = settings.event_retention_days, settings.event_retention_count
+    days, keep = settings.keep_events_days, settings.keep_events_count
     if not days and not keep:
-        return PruneReport(
-            name, 0, dry_run, skipped="[state_store] event_retention_days and event_retention_count are 0"
-        )
+        return PruneReport(name, 0, dry_run, skipped="[state_store] keep_events_days and keep_events_count are 0")
     deleted = await core.call(
         lambda: backend.deliveries.aprune(
             older_than=timedelta(days=days) if days else None,

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from asyncio import _get_running_loop  # pyright: ignore[reportPrivateUsage]  # documented; avoids an exception
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from types import TracebackType
 from typing import Self, final, overload
-
-import anyio
 
 from .abc import BaseStoreBackend, Capability
 from .accessors import AssetStoreAccessors, TaskStoreAccessor
@@ -20,18 +17,16 @@ from .consumers.consumer import Consumer
 from .consumers.records import ConsumerRecord, PruneReport, Start
 from .context import TaskContext
 from .core import Core
+from .ending import end_readers, let_go
 from .errors import ConfigurationError, StoreClosedError, StoreError
 from .events import EventLog
 from .garbage import clean_up, prune_events
 from .records import AssetRecord, CleanupReport, OnBatch, SweepReport, WatcherRecord
 from .scopes import Asset, AssetScope, TaskScope, scope_of
-from .settings import Settings, load_settings
+from .settings import ConsumerSettings, Settings, load_settings
 from .watchers import ClaimedWatcher, claim
 
 __all__ = ["Store", "connect"]
-
-#: Seconds that a backend gets to close where its store was cancelled.
-_CLOSE_SECONDS = 10.0
 
 
 def connect(
@@ -119,7 +114,7 @@ class Store:
                 try:
                     await core.call(backend.aopen)
                 except BaseException:
-                    await _let_go(core, backend)
+                    await let_go(core, backend)
                     raise
         finally:
             self._opening = False
@@ -129,11 +124,10 @@ class Store:
     async def _close(self) -> None:
         core, self._core = self._core, None
         owned, self._owned = self._owned, None
-        if core is not None and not inline():
-            for reader in list(core.readers):
-                await reader.aclose()
+        if core is not None:
+            await end_readers(core)
         if core is not None and owned is not None:
-            await _let_go(core, owned)
+            await let_go(core, owned)
 
     async def __aenter__(self) -> Self:
         if _get_running_loop() is None:
@@ -210,7 +204,14 @@ class Store:
     @overload
     def events(self, asset: Asset | AssetScope | None = None, *, after: int = 0) -> EventLog: ...
     @overload
-    def events(self, asset: Asset | AssetScope, *, consumer: str, start: Start = "beginning") -> Consumer: ...
+    def events(
+        self,
+        asset: Asset | AssetScope,
+        *,
+        consumer: str,
+        start: Start = "beginning",
+        settings: ConsumerSettings | None = None,
+    ) -> Consumer: ...
     def events(
         self,
         asset: Asset | AssetScope | None = None,
@@ -218,6 +219,7 @@ class Store:
         after: int = 0,
         consumer: str | None = None,
         start: Start = "beginning",
+        settings: ConsumerSettings | None = None,
     ) -> EventLog | Consumer:
         """Give the events of an asset, in the order of their commits; for one reader, or for a durable consumer.
 
@@ -225,6 +227,7 @@ class Store:
         :param after: only events with a larger id.
         :param consumer: a name under which readers in any process divide the events, each handled until it is done.
         :param start: where a new consumer begins: "beginning", "end", the id of an event, or an aware datetime.
+        :param settings: the consumer's leases, limits and delays; default: the section `[consumers]`.
         """
         if consumer is None:
             return EventLog(self.core, asset, after=after)
@@ -232,7 +235,7 @@ class Store:
             raise ValueError("after= is for a reader without a consumer; a new consumer begins at start=")
         if asset is None:
             raise ValueError("a consumer reads the events of one asset: name it")
-        return Consumer(self.core, asset, consumer, start=start, settings=self.settings.consumers)
+        return Consumer(self.core, asset, consumer, start=start, settings=settings or self.settings.consumers)
 
     async def alist_consumers(self) -> list[ConsumerRecord]:
         """List every consumer by asset and name, with what it has before it."""
@@ -325,22 +328,24 @@ class Store:
         :param on_batch: called after each batch.
         :return: what was done; or that the backend has no cleanup of its own, and so was skipped.
         """
+        core = self.core
         size = self.settings.state_store.state_cleanup_batch_size
-        return await clean_up(self.core, size, dry_run=dry_run, on_batch=on_batch)
+        return await clean_up(core, size, dry_run=dry_run, on_batch=on_batch)
 
     def cleanup(self, *, dry_run: bool = False, on_batch: OnBatch | None = None) -> CleanupReport:
         """Do what `acleanup` does, from sync code."""
         return drive(self.acleanup(dry_run=dry_run, on_batch=on_batch))
 
     async def aprune_events(self, *, unfinished: bool = False, dry_run: bool = False) -> PruneReport:
-        """Delete events that are older than `[state_store] event_retention_days`, or more than `event_retention_count`.
+        """Delete events that are older than `[state_store] keep_events_days`, or more than `keep_events_count`.
 
         Their keys stay, so that none of them is recorded again.
 
         :param unfinished: delete also those that a consumer of their asset has not done.
         :param dry_run: only say how many would go.
         """
-        return await prune_events(self.core, self.settings.state_store, unfinished=unfinished, dry_run=dry_run)
+        core = self.core
+        return await prune_events(core, self.settings.state_store, unfinished=unfinished, dry_run=dry_run)
 
     def prune_events(self, *, unfinished: bool = False, dry_run: bool = False) -> PruneReport:
         """Do what `aprune_events` does, from sync code."""
@@ -381,16 +386,6 @@ class Store:
     def list_watchers(self) -> list[WatcherRecord]:
         """Do what `alist_watchers` does, from sync code."""
         return drive(self.alist_watchers())
-
-
-async def _let_go(core: Core, backend: BaseStoreBackend) -> None:
-    try:
-        await core.call(backend.aclose)
-    except asyncio.CancelledError:
-        # A cancelled scope of anyio cancels every await in it. To close is harmless when repeated.
-        with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
-            await core.call(backend.aclose)
-        raise
 
 
 def _default_retention(days: float) -> timedelta | None:

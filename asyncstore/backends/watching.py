@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator
 from itertools import chain
 
 from ..changes import Change, Clear, Commit
@@ -125,7 +125,7 @@ class WatchHub:
             return loop in self._pollers
 
     @contextlib.contextmanager
-    def listening(self, word: str) -> Iterator[asyncio.Event]:
+    def listening(self, word: str) -> Generator[asyncio.Event]:
         """Give an event that is set when somebody tells a word, or anything may have changed.
 
         :param word: the word.

@@ -94,7 +94,7 @@ class Consumer:
 
     async def _resolve(self) -> AssetScope:
         if isinstance(self._asset, Asset):
-            return self._core.resolved(self._asset) or await self._core.resolve_anew(self._asset)
+            return await self._core.resolve_anew(self._asset)  # also after it was deleted
         return self._asset
 
     # For operators. Looking registers nothing.

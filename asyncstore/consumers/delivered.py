@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import traceback
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -108,7 +108,7 @@ class Hand:
         return timedelta(seconds=delay * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Any]:
+    async def transaction(self) -> AsyncGenerator[Any]:
         """Give a session whose commit has the event done."""
         if self.settled or self._state is _State.IN_TRANSACTION:
             what = "is settled already" if self.settled else "has one already"
@@ -161,8 +161,8 @@ class DeliveredEvent(Event):
         return self._hand.transaction()
 
     async def adone(self) -> None:
-        """Have the event done now, and not when the loop asks for the next one."""
-        await self._hand.done()
+        """Have the event done now, and not when the loop asks for the next one; failed, where its transaction was."""
+        await self._hand.end()
 
     def done(self) -> None:
         """Do what `adone` does, from sync code."""

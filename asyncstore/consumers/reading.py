@@ -176,8 +176,16 @@ class Reader:
         member = self._leave()
         if member is None:
             return
-        with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
-            try:
-                await self._deliveries.aleave(member)
-            except StoreError as error:
-                logger.warning("%s: what was in hand could not be given back, and is delivered later: %s", self, error)
+        leaving = asyncio.create_task(self._give_back(member), name=f"asyncstore {self}: leave")
+        try:
+            await asyncio.shield(leaving)
+        except asyncio.CancelledError:
+            with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
+                await asyncio.wait([leaving])
+            raise
+
+    async def _give_back(self, member: Member) -> None:
+        try:
+            await self._deliveries.aleave(member)
+        except StoreError as error:
+            logger.warning("%s: what was in hand could not be given back, and is delivered later: %s", self, error)

@@ -136,7 +136,7 @@ class StateStoreSettings(_Section):
             "Activating the asset within them brings the state back."
         ),
     )
-    event_retention_days: float = Field(
+    keep_events_days: float = Field(
         default=0.0,
         ge=0,
         le=_MAX_DAYS,
@@ -145,7 +145,7 @@ class StateStoreSettings(_Section):
             "keys of events."
         ),
     )
-    event_retention_count: int = Field(
+    keep_events_count: int = Field(
         default=0,
         ge=0,
         le=_MAX_INTEGER,
@@ -200,7 +200,7 @@ class ConsumerSettings(_Section):
         default=5,
         ge=0,
         le=1_000_000,
-        description="How often an event may fail until it is delivered no more; 0 = any number.",
+        description="Failures of an event until it is delivered no more; 0 = any number.",
     )
     on_exhausted: Literal["keep", "skip"] = Field(
         default="keep",
@@ -211,7 +211,7 @@ class ConsumerSettings(_Section):
     )
     retry_delay: float = Field(
         default=1.0,
-        gt=0,
+        ge=0.001,
         le=86_400,
         description=(
             "Seconds before an event that failed is delivered again; each further failure doubles the delay, up to "
@@ -220,7 +220,7 @@ class ConsumerSettings(_Section):
     )
     retry_delay_max: float = Field(
         default=300.0,
-        gt=0,
+        ge=0.001,
         le=86_400,
         validate_default=True,
         description="Seconds that the delay before another attempt never exceeds; at least `retry_delay`.",
@@ -230,7 +230,8 @@ class ConsumerSettings(_Section):
     @classmethod
     def _check_heartbeat(cls, value: float, info: ValidationInfo) -> float:
         if value > info.data.get("lease", 2 * value) / 2:
-            raise PydanticCustomError("above_option", "must be at most half of {other}", {"other": "lease"})
+            context = {"other": "lease", "relation": "at most half of"}
+            raise PydanticCustomError("above_option", "must be at most half of {other}", context)
         return value
 
     @field_validator("retry_delay_max")

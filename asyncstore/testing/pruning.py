@@ -22,7 +22,7 @@ class PruningConformance(ConformanceBase):
         call, deliveries = harness.call, harness.backend.deliveries
 
         async def prune(days: float = 0, keep: int = 0, *, batch: int = 0, **options: bool) -> int:
-            settings = {"event_retention_days": days, "event_retention_count": keep, "state_cleanup_batch_size": batch}
+            settings = {"keep_events_days": days, "keep_events_count": keep, "state_cleanup_batch_size": batch}
             async with harness.open_store(**settings) as store:
                 return (await call(store.aprune_events, **options)).deleted
 

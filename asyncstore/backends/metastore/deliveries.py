@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from datetime import datetime, timedelta
 from typing import final
@@ -116,7 +116,7 @@ class MetastoreDeliveries(Deliveries):
     # Exactly once.
 
     @asynccontextmanager
-    async def transaction(self, delivery: Delivery) -> AsyncIterator[AsyncSession]:
+    async def transaction(self, delivery: Delivery) -> AsyncGenerator[AsyncSession]:
         """Give a session whose one commit has the event done."""
         async with self._database.open_session() as session, committed(self._database, session) as confirm:
             yield session

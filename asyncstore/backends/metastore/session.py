@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
@@ -61,7 +61,7 @@ async def run_in_session(database: Database, session: object, procedure: Procedu
 
 
 @asynccontextmanager
-async def committed(database: Database, session: AsyncSession) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+async def committed(database: Database, session: AsyncSession) -> AsyncGenerator[Callable[[], Awaitable[None]]]:
     """Keep whoever uses a session of ours from committing it; gives what does.
 
     :param database: the database that the session is on.

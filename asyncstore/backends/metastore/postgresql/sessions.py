@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 from uuid import uuid4
@@ -58,7 +58,7 @@ class Sessions:
         return create_async_engine("postgresql+asyncpg://", **options)
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[AsyncSession]:
+    async def open(self) -> AsyncGenerator[AsyncSession]:
         """Give a session; what is not committed when it is closed is undone."""
         if self._engine is None:
             self._engine = self._make()

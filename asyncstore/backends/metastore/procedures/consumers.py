@@ -57,28 +57,28 @@ def join(asset: AssetScope, name: str, start: Start, owner: str, lease: int, now
         taken = yield from _before(scope.asset_id or 0, start)
         yield ask(statements.consumers.add_consumer, **where, taken=taken, now=now())
         rows, _ = yield ask(statements.consumers.find_consumer, **where)
-    consumer_id = rows[0][0]
+    consumer_id = int(rows[0][0])
     rows, _ = yield ask(statements.consumers.add_member, consumer_id=consumer_id, owner=owner, lease=lease, now=now())
-    return Member(rows[0][0], consumer_id, scope, name)
+    return Member(int(rows[0][0]), consumer_id, scope, name)
 
 
 def _before(asset_id: int, start: Start) -> Procedure[int]:
     # The id behind which a start is.
     if isinstance(start, int):
         return max(min(start, _LARGEST) - 1, 0)
+    rows: Sequence[Row] = []
     if isinstance(start, datetime):
         moment = to_microseconds(start)
         rows, _ = yield ask(statements.consumers.last_event_before, asset_id=asset_id, moment=moment)
     elif start == "end":
         rows, _ = yield ask(statements.consumers.last_event, asset_id=asset_id)
-    else:
-        rows = []
     return int(rows[0][0]) if rows else 0
 
 
 def renew(member: Member, lease: int, now: Now) -> Procedure[bool]:
     """Renew the lease of a reader."""
-    return bool((yield ask(statements.consumers.renew_member, member_id=member.id, lease=lease, now=now())).rows)
+    rows, _ = yield ask(statements.consumers.renew_member, member_id=member.id, lease=lease, now=now())
+    return len(rows) == 1
 
 
 def give_back(member: Member, keep: Sequence[int]) -> Procedure[None]:

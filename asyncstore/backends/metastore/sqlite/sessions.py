@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -28,7 +28,7 @@ def _begin(connection: Connection) -> None:
 
 
 @asynccontextmanager
-async def open_session(target: Target, *, lock_timeout: float, durability: str) -> AsyncIterator[AsyncSession]:
+async def open_session(target: Target, *, lock_timeout: float, durability: str) -> AsyncGenerator[AsyncSession]:
     """Give a session on a connection of its own, whose transaction holds the write lock from its first statement on.
 
     :param target: the database.

@@ -64,8 +64,10 @@ def _big(name: str) -> ColumnElement[Any]:
     return bindparam(name, type_=BigInteger)
 
 
-_EVENT = [event.c.id, asset.c.name.label("asset_name"), watcher.c.name.label("watcher_name")]
-_EVENT += [event.c.payload, event.c.key, event.c.created_at]
+_EVENT = [
+    *(event.c.id, asset.c.name.label("asset_name"), watcher.c.name.label("watcher_name")),
+    *(event.c.payload, event.c.key, event.c.created_at),
+]
 _waiting = delivery.c.not_before.is_not(None)
 _OF_CONSUMER = delivery.c.consumer_id == _big("consumer_id")
 _THIS = (_OF_CONSUMER, delivery.c.event_id == _big("event_id"), delivery.c.fence == _big("this_fence"))
