@@ -10,6 +10,7 @@ of the await before which SIGKILL comes, 0 for none; it ends after COUNT events,
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -23,10 +24,10 @@ from asyncstore import ConsumerSettings, DeliveredEvent, Settings, Store, connec
 from .support import ORDERS, stepping
 
 #: Short, so that what a killed process had comes again soon.
-LEASE = ConsumerSettings(lease=1.0, heartbeat=0.2, poll_interval=0.02, prefetch=4, max_attempts=0)
+LEASE = ConsumerSettings(lease=0.5, heartbeat=0.1, poll_interval=0.02, prefetch=4, max_attempts=0)
 INSERT = text("INSERT INTO handled (event_id, pid) VALUES (:event_id, :pid)")
 #: Seconds without an event after which the log is taken for done: longer than a lease.
-QUIET = 2.5
+QUIET = 2.0
 
 
 class Handling:
@@ -69,10 +70,8 @@ async def main(url: str, how: str, at: str, count: str) -> None:
                 if number == int(at):
                     os.kill(os.getpid(), signal.SIGKILL)
 
-            try:
+            with contextlib.suppress(TimeoutError):
                 await stepping(work(), stop)
-            except TimeoutError:
-                pass
         await handling.engine.dispose()
 
 

@@ -32,28 +32,19 @@ async def record(store: Store, count: int, asset: Asset = ORDERS) -> list[Event]
 def stepping(work: Coroutine[Any, Any, Any], stop: Callable[[int], object]) -> Generator[Any, Any, Any]:
     """Run a coroutine, and call a function before each of its awaits that suspends, with its number from 1 on."""
     count = 0
-    sent: Any = None
+    resume: Callable[[Any], Any] = work.send
+    value: Any = None
     while True:
         try:
-            future = work.send(sent)
+            future = resume(value)
         except StopIteration as end:
             return end.value
         count += 1
         stop(count)
         try:
-            sent = yield future
-        except BaseException as error:
-            # As the loop does it: the coroutine hears of it where it waits.
-            try:
-                future = work.throw(error)
-            except StopIteration as end:
-                return end.value
-            while True:
-                sent = yield future
-                try:
-                    future = work.send(sent)
-                except StopIteration as end:
-                    return end.value
+            resume, value = work.send, (yield future)
+        except BaseException as error:  # as the loop does it: the coroutine hears of it where it waits
+            resume, value = work.throw, error
 
 
 async def cancelled_at(number: int, work: Coroutine[Any, Any, Any]) -> bool:

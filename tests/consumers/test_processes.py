@@ -8,7 +8,7 @@ import pytest
 
 from .processes import divided, killed_at_every_await
 
-pytestmark = [pytest.mark.anyio, pytest.mark.crash]
+pytestmark = [pytest.mark.anyio, pytest.mark.crash, pytest.mark.timeout(300)]
 
 
 @pytest.fixture

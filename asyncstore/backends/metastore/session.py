@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
+import anyio
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
@@ -14,9 +16,12 @@ from ...errors import DatabaseError, OutcomeUnknownError, StoreBusyError, StoreE
 from .database import Database
 from .steps import Answer, Procedure
 
-__all__ = ["committed", "run_in_session"]
+__all__ = ["close", "committed", "run_in_session"]
 
 T = TypeVar("T")
+
+#: Seconds that a session gets to close where its user was cancelled.
+_CLOSE_SECONDS = 10.0
 
 
 async def run_in_session(database: Database, session: object, procedure: Procedure[T]) -> T:
@@ -58,6 +63,20 @@ async def run_in_session(database: Database, session: object, procedure: Procedu
         raise StoreError(f"the session cannot be used: {error}") from error
     finally:
         procedure.close()
+
+
+async def close(session: AsyncSession) -> None:
+    """Close a session of ours to the end, whoever is cancelled meanwhile: what stays open would keep its locks.
+
+    :param session: the session; what it did not commit is undone.
+    """
+    closing = asyncio.create_task(session.close(), name="asyncstore session close")
+    try:
+        await asyncio.shield(closing)
+    except asyncio.CancelledError:
+        with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
+            await asyncio.wait([closing])
+        raise
 
 
 @asynccontextmanager

@@ -8,19 +8,16 @@ from typing import Any
 from uuid import uuid4
 from weakref import WeakSet
 
-import anyio
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool
 
 from ....errors import StoreClosedError
 from ....settings import DatabaseSettings
+from ..session import close
 from .target import Target
 
 __all__ = ["Sessions"]
-
-#: Seconds that a session gets to close where its user was cancelled.
-_CLOSE_SECONDS = 10.0
 
 
 class Sessions:
@@ -66,8 +63,7 @@ class Sessions:
         try:
             yield session
         finally:
-            with anyio.CancelScope(shield=True, deadline=anyio.current_time() + _CLOSE_SECONDS):
-                await session.close()
+            await close(session)
 
     async def close(self) -> None:
         """Close the connections; those in use are dropped."""

@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import aiosqlite
-import anyio
 from sqlalchemy import Connection, event
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from ....errors import UnsupportedOperationError
+from ..session import close
 from .errors import mapped
 from .target import Target
 
 __all__ = ["open_session"]
 
-#: Seconds that a session gets to close where its user was cancelled.
-_CLOSE_SECONDS = 10.0
+
+class _Connection(sqlite3.Connection):
+    """Undo what is not committed before closing.
+
+    SQLite goes on holding the locks of a closed connection until its last statement is gone, and the traceback of an
+    error may hold on to that.
+    """
+
+    def close(self) -> None:
+        with suppress(sqlite3.Error):
+            if self.in_transaction:
+                self.rollback()
+        super().close()
 
 
 def _begin(connection: Connection) -> None:
@@ -44,11 +56,16 @@ async def open_session(target: Target, *, lock_timeout: float, durability: str) 
 
     async def connect() -> Any:
         with mapped(str(target)):
-            raw = await aiosqlite.connect(
-                f"{path.as_uri()}?mode=rw", timeout=lock_timeout, isolation_level=None, uri=True
-            )
-            await raw.execute("PRAGMA foreign_keys = ON")
-            await raw.execute(f"PRAGMA synchronous = {'FULL' if durability == 'full' else 'NORMAL'}")
+            place = f"{path.as_uri()}?mode=rw"  # a file that was deleted is not made anew
+            raw = aiosqlite.connect(place, timeout=lock_timeout, isolation_level=None, uri=True, factory=_Connection)
+            raw._thread.daemon = True  # pyright: ignore[reportPrivateUsage]  # a process may end in the middle
+            try:
+                await raw
+                await raw.execute("PRAGMA foreign_keys = ON")
+                await raw.execute(f"PRAGMA synchronous = {'FULL' if durability == 'full' else 'NORMAL'}")
+            except BaseException:
+                raw.stop()
+                raise
         return raw
 
     # To open a file is cheap, and a connection that stays would belong to an event loop.
@@ -58,5 +75,4 @@ async def open_session(target: Target, *, lock_timeout: float, durability: str) 
     try:
         yield session
     finally:
-        with anyio.CancelScope(shield=True, deadline=anyio.current_time() + _CLOSE_SECONDS):
-            await session.close()
+        await close(session)
