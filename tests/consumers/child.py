@@ -44,6 +44,7 @@ class Handling:
         if self.how == "plain":
             sys.stdout.write(f"{event.payload}\n")
             sys.stdout.flush()
+            await asyncio.sleep(0.01)
         elif self.how == "exactly":
             async with event.transaction() as session:
                 await session.execute(INSERT, row)
@@ -59,7 +60,9 @@ async def main(url: str, how: str, at: str, count: str) -> None:
         handling = Handling(store, url, how)
         async with store.events(ORDERS, consumer="loader") as consumer:
             events = aiter(consumer)
-            await handling.one(events)  # what follows is the same each time
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(QUIET):
+                    await handling.one(events)  # what follows is the same each time
 
             async def work() -> None:
                 for _ in range(int(count)):

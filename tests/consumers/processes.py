@@ -64,7 +64,7 @@ async def judge(url: str, ids: list[int]) -> tuple[list[int], list[int]]:
 
 async def divided(url: str) -> None:
     """Have three processes divide a log, one of them killed again and again; hold that none is missed."""
-    ids = await prepare(url, 600)
+    ids = await prepare(url, 1000)
     chance = random.Random(20261121)
     told: list[list[int]] = []
     others = [start(url, "plain") for _ in range(2)]
@@ -72,8 +72,11 @@ async def divided(url: str) -> None:
     for _ in range(3):
         with start(url, "plain") as victim:
             assert victim.stdout is not None
-            killed += [int(victim.stdout.readline()) for _ in range(chance.randrange(2, 12))]
-            victim.kill()
+            try:
+                lines = [victim.stdout.readline() for _ in range(chance.randrange(2, 12))]
+            finally:
+                victim.kill()
+            killed += [int(line) for line in lines]
     told = [finish(child) for child in others]
     assert all(len(each) > 20 for each in told)
     counts = Counter(number for each in (*told, killed) for number in each)

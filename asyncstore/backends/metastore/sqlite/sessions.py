@@ -64,7 +64,7 @@ async def open_session(target: Target, *, lock_timeout: float, durability: str) 
                 await raw.execute("PRAGMA foreign_keys = ON")
                 await raw.execute(f"PRAGMA synchronous = {'FULL' if durability == 'full' else 'NORMAL'}")
             except BaseException:
-                raw.stop()
+                raw.stop()  # pyright: ignore[reportUnknownMemberType]
                 raise
         return raw
 
