@@ -25,6 +25,6 @@ async def test_killed_at_every_await_a_transaction_handles_each_event_once(url: 
 
 
 async def test_the_judgement_sees_what_two_commits_would_double(url: str) -> None:
-    missed, doubled = await killed_at_every_await(url, "broken")
+    missed, doubled = await killed_at_every_await(url, "broken", count=2)
     assert missed == []
     assert doubled
