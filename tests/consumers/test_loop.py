@@ -31,6 +31,7 @@ from asyncstore import (
     UnsupportedOperationError,
     connect,
 )
+from asyncstore.consumers import reading
 from tests.conformance.backends import MinimalBackend
 
 from .support import ORDERS, SETTINGS, cancelled_at, options, record, until
@@ -78,7 +79,10 @@ async def test_an_event_is_done_when_the_next_one_is_asked_for(store: Store) -> 
     assert await state(store) == (0, 1, 0)
 
 
-async def test_more_is_taken_ahead_while_it_goes_quickly_and_given_back_in_the_end(store: Store) -> None:
+async def test_more_is_taken_ahead_while_it_goes_quickly_and_given_back_in_the_end(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "_QUICK", 1000.0)  # however busy the machine is
     await record(store, 40)
     async with aclosing(loop(store, prefetch=8)) as events:
         most = 0
@@ -90,6 +94,15 @@ async def test_more_is_taken_ahead_while_it_goes_quickly_and_given_back_in_the_e
     assert await state(store) == (0, held, 0)
     async with aclosing(loop(store)) as events:
         assert [(await anext(events)).payload for _ in range(21)] == list(range(19, 40))
+
+
+async def test_a_slow_reader_takes_one_at_a_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "_QUICK", -1.0)
+    await record(store, 20)
+    async with aclosing(loop(store, prefetch=8)) as events:
+        for _ in range(10):
+            await anext(events)
+            assert (await facts(store)).in_hand == 1
 
 
 async def test_a_loop_that_ends_by_break_gives_back_what_it_did_not_finish(store: Store) -> None:

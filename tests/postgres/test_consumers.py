@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
-from asyncstore import MetastoreBackend, Settings, connect
+from asyncstore import DatabaseSettings, MetastoreBackend, Settings, connect
 from tests.consumers.processes import divided, killed_at_every_await
 from tests.consumers.support import ORDERS, QUICK, SETTINGS, record
-from tests.consumers.transactions import TransactionTests
+from tests.consumers.transactions import INSERT, TransactionTests, row
 from tests.postgres.databases import Databases
 from tests.postgres.store_support import eventually, migrated
 from tests.postgres.support import connected
@@ -103,6 +103,24 @@ async def test_others_record_and_it_is_heard_within_a_look(database_url: str) ->
             await asyncio.sleep(0.05)
             await record(there, 1)
             assert (await waiting).payload == 0
+
+
+async def test_behind_a_pooler_in_transaction_mode(pgbouncer_url: str, database_url: str) -> None:
+    async with connected(database_url) as bare:
+        await bare.execute("CREATE TABLE handled (event_id bigint PRIMARY KEY)")
+        database = DatabaseSettings(url=pgbouncer_url, pooler="transaction")
+        async with connect(settings=Settings(database=database, consumers=QUICK)) as store:
+            recorded = await record(store, 4)
+            events: Any = store.events(ORDERS, consumer="loader").__aiter__()
+            async with aclosing(events), asyncio.timeout(20):
+                for _ in recorded:
+                    event = await anext(events)
+                    async with event.transaction() as session:
+                        await session.execute(INSERT, row(event))
+                        await store.asset_state[ORDERS].aset("last", event.id, session=session)
+            assert await store.asset_state[ORDERS].aget("last") == recorded[-1].id
+        found = await bare.fetch("SELECT event_id FROM handled ORDER BY event_id")
+        assert [each["event_id"] for each in found] == [event.id for event in recorded]
 
 
 @pytest.mark.crash
