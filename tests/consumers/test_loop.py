@@ -97,7 +97,7 @@ async def test_more_is_taken_ahead_while_it_goes_quickly_and_given_back_in_the_e
 
 
 async def test_a_slow_reader_takes_one_at_a_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "_QUICK", -1.0)
+    monkeypatch.setattr(reading, "_QUICK", 0.0)
     await record(store, 20)
     async with aclosing(loop(store, prefetch=8)) as events:
         for _ in range(10):
