@@ -52,6 +52,11 @@ class Hand:
     def __str__(self) -> str:
         return f"event {self._delivery.event.id} of asset {self._delivery.event.asset!r}"
 
+    @property
+    def event_id(self) -> int:
+        """Return the id of the event."""
+        return self._delivery.event.id
+
     async def end(self) -> None:
         """Settle what the loop leaves behind: done, unless it failed."""
         if self.settled:

@@ -55,6 +55,9 @@ class Reader:
         self.hand: Hand | None = None
         self._limit = 1
         self._taken_at = 0.0
+        self._handed_at = 0.0
+        #: Held while events are taken or given back: what was just taken must not be given back.
+        self._taking = asyncio.Lock()
         #: Something may have been taken of which nobody heard.
         self._unsure = False
         self._closed = False
@@ -79,6 +82,7 @@ class Reader:
             self._taken_at = self._loop.time()
         delivery = self._ahead.popleft()
         self.hand = Hand(self._core, delivery, self._settings)
+        self._handed_at = self._loop.time()
         event = delivery.event
         return DeliveredEvent(
             id=event.id,
@@ -113,6 +117,10 @@ class Reader:
                         await bell.wait()
 
     async def _take(self) -> list[Delivery]:
+        async with self._taking:
+            return await self._take_now()
+
+    async def _take_now(self) -> list[Delivery]:
         member = self._member
         if member is None:
             member = await self._join()
@@ -157,12 +165,26 @@ class Reader:
             try:
                 if not await self._deliveries.arenew(member, lease=self._lease):
                     break
+                if self._ahead and self._loop.time() - self._handed_at > self._settings.heartbeat:
+                    await self._share(member)
             except StoreError as error:
                 logger.warning("%s: the lease was not renewed: %s", self, error)
         if self._member is member:
             logger.warning("%s: the lease ran out; what was in hand is delivered to others", self)
             self._ahead.clear()
             self._member = self._beating = None
+
+    async def _share(self, member: Member) -> None:
+        # What was taken ahead must not wait for an event that turned out slow, while other readers are idle.
+        async with self._taking:
+            hand = self.hand
+            if hand is None or not self._ahead:
+                return
+            self._ahead.clear()
+            self._limit = 1
+            self._unsure = True
+            await self._deliveries.agive_back(member, keep=[hand.event_id])
+            self._unsure = False
 
     async def aclose(self) -> None:
         """Give back what is in hand or was taken ahead; harmless when repeated."""

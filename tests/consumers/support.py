@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import types
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any
 
 from asyncstore import Asset, ConsumerSettings, Event, Settings, Store
@@ -67,10 +67,11 @@ async def cancelled_at(number: int, work: Coroutine[Any, Any, Any]) -> bool:
     return False
 
 
-async def until(condition: Callable[[], bool]) -> None:
+async def until(condition: Callable[[], bool | Awaitable[bool]]) -> None:
     """Wait for a condition."""
     async with asyncio.timeout(PATIENCE):
         while True:
-            if condition():
+            found = condition()
+            if found if isinstance(found, bool) else await found:
                 return
             await asyncio.sleep(0.001)

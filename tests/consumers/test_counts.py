@@ -47,6 +47,10 @@ async def test_an_event_costs_one_statement_and_a_taking_a_few_for_all(
 async def test_a_heartbeat_is_one_statement_and_an_idle_reader_writes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    async def keep(*_: object) -> None: ...
+
+    monkeypatch.setattr(reading.Reader, "_share", keep)  # what was taken ahead
+    monkeypatch.setattr(reading, "_QUICK", 1000.0)
     connections = watch_connections(monkeypatch)
     async with connect(f"sqlite+aiosqlite:///{tmp_path}/state.db", settings=SETTINGS) as store:
         await record(store, 20)

@@ -105,6 +105,24 @@ async def test_a_slow_reader_takes_one_at_a_time(store: Store, monkeypatch: pyte
             assert (await facts(store)).in_hand == 1
 
 
+async def test_what_was_taken_ahead_does_not_wait_for_a_slow_event(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "_QUICK", 1000.0)
+    await record(store, 20)
+    async with aclosing(loop(store, prefetch=8, heartbeat=0.02)) as events, aclosing(loop(store)) as other:
+        slow = [await anext(events) for _ in range(8)][-1]
+        assert (await facts(store)).in_hand == 8
+
+        async def shared() -> bool:
+            return (await facts(store)).in_hand == 1
+
+        await until(shared)
+        assert (await anext(other)).payload == slow.payload + 1
+        await slow.adone()
+        assert (await anext(events)).payload == slow.payload + 2
+
+
 async def test_a_loop_that_ends_by_break_gives_back_what_it_did_not_finish(store: Store) -> None:
     await record(store, 3)
     async for event in store.events(ORDERS, consumer="loader"):

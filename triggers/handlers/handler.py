@@ -94,18 +94,15 @@ def on_event(
     max_attempts: int | None = None,
     outlets: Sequence[Asset] = (),
 ) -> Callable[[Callable[..., Awaitable[object]]], Handler]:
-    """Have an async function handle the events of assets, each until it is done.
-
-    ::
+    """Have an async function handle the events of assets, each until it is done::
 
         @on_event(orders)
         async def load(event, context):
             job = await context.task_state.aget("job")  # None, unless an attempt before stored one
             ...
 
-    It takes the event, or the event and a task context with `task_state` and `asset_state`. It is done with an event
-    when it returns; where it raises, the event comes again with growing delays, and after `max_attempts` is set aside.
-    The handlers of a module run in every triggerer that runs the module, and divide the events.
+    It takes the event, or the event and a task context with `task_state` and `asset_state`. An event is done when it
+    returns; where it raises, the event comes again with growing delays, and after `max_attempts` is set aside.
 
     :param assets: whose events.
     :param name: the consumer's name; default: the function's. A handler that gets another name begins anew.
@@ -113,7 +110,6 @@ def on_event(
     :param concurrency: how many events one process handles at a time.
     :param max_attempts: after so many failures an event is set aside; 0 for never; default: `[consumers] max_attempts`.
     :param outlets: assets whose state it writes besides that of the event's asset.
-    :return: a decorator of coroutine functions.
     :raises InvalidHandlerError: it is no coroutine function, or an argument is wrong.
     """
 
