@@ -94,12 +94,13 @@ def on_event(
     max_attempts: int | None = None,
     outlets: Sequence[Asset] = (),
 ) -> Callable[[Callable[..., Awaitable[object]]], Handler]:
-    """Have an async function handle the events of assets, each until it is done::
+    """Have an async function handle the events of assets, each until it is done.
+
+    ::
 
         @on_event(orders)
         async def load(event, context):
             job = await context.task_state.aget("job")  # None, unless an attempt before stored one
-            ...
 
     It takes the event, or the event and a task context with `task_state` and `asset_state`. An event is done when it
     returns; where it raises, the event comes again with growing delays, and after `max_attempts` is set aside.
