@@ -10,6 +10,10 @@ from .accessors import AssetStoreAccessor, AssetStoreAccessors, TaskStoreAccesso
 from .backends.memory import MemoryBackend
 from .changes import Change, Clear, Commit, CommitResult, Delete, NewEvent, Put, RecordedEvent
 from .clock import Clock, ManualClock, SystemClock
+from .consumers.abc import Deliveries
+from .consumers.consumer import Consumer
+from .consumers.delivered import DeliveredEvent
+from .consumers.records import ConsumerRecord, Delivery, FailedEvent, Member, PruneReport, Start, Taking
 from .context import TaskContext
 from .errors import (
     AssetConflictError,
@@ -18,6 +22,7 @@ from .errors import (
     AssetNotFoundError,
     BlockingCallWarning,
     ConfigurationError,
+    ConsumerNotFoundError,
     DatabaseError,
     LeaseLostError,
     OutcomeUnknownError,
@@ -52,7 +57,7 @@ from .records import (
 )
 from .retention import NEVER_EXPIRE
 from .scopes import Asset, AssetScope, Scope, TaskScope, Watcher
-from .settings import DatabaseSettings, Settings, StateStoreSettings, TriggererSettings, load_settings
+from .settings import ConsumerSettings, DatabaseSettings, Settings, StateStoreSettings, TriggererSettings, load_settings
 from .store import Store, connect
 from .values import JsonValue
 from .watchers import Checkpoint, ClaimedWatcher
@@ -84,27 +89,38 @@ __all__ = [
     "Commit",
     "CommitResult",
     "ConfigurationError",
+    "Consumer",
+    "ConsumerNotFoundError",
+    "ConsumerRecord",
+    "ConsumerSettings",
     "DatabaseError",
     "DatabaseSettings",
     "Delete",
+    "DeliveredEvent",
+    "Deliveries",
+    "Delivery",
     "Entry",
     "Event",
     "EventLog",
     "ExpiredRow",
+    "FailedEvent",
     "Fleet",
     "JsonValue",
     "Lease",
     "LeaseLostError",
     "ManualClock",
+    "Member",
     "MemoryBackend",
     "MetastoreBackend",
     "NewEvent",
     "OutcomeUnknownError",
+    "PruneReport",
     "Put",
     "RecordedEvent",
     "SchemaError",
     "Scope",
     "Settings",
+    "Start",
     "StateStoreSettings",
     "Store",
     "StoreBusyError",
@@ -117,6 +133,7 @@ __all__ = [
     "StoredEntry",
     "SweepReport",
     "SystemClock",
+    "Taking",
     "TaskContext",
     "TaskScope",
     "TaskStoreAccessor",

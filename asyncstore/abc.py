@@ -21,6 +21,7 @@ import anyio
 from .blocking import run_on_portal
 from .changes import Commit, CommitResult
 from .clock import SystemClock
+from .consumers.abc import Deliveries
 from .errors import UnsupportedOperationError
 from .fleet.abc import Fleet
 from .records import (
@@ -79,6 +80,8 @@ class Capability(Flag):
     ASSETS = auto()
     #: `acleanup` and `adelete_run`.
     CLEANUP = auto()
+    #: `deliveries`: durable consumers of events; needs `COMMIT`.
+    CONSUMERS = auto()
 
 
 class BaseStoreBackend(ABC):
@@ -390,3 +393,8 @@ class BaseStoreBackend(ABC):
         :raises AssetNotFoundError: the asset is unknown.
         """
         raise self._lacks(Capability.COMMIT, "record events")
+
+    @property
+    def deliveries(self) -> Deliveries:
+        """Return what hands out events to consumers (`Capability.CONSUMERS`)."""
+        raise self._lacks(Capability.CONSUMERS, "deliver events to consumers")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from .abc import BaseStoreBackend, Capability, poll
 from .blocking import inline
@@ -17,12 +17,20 @@ from .registration import carried
 from .scopes import Asset, AssetScope, Scope, TaskScope
 from .values import check_size, decode, encode
 
-__all__ = ["Core"]
+__all__ = ["Closing", "Core"]
 
 T = TypeVar("T")
 
 #: Marks stored text that carries its expiry, for backends that cannot keep one beside it.
 _EXPIRES = "asyncstore:expires_at"
+
+
+class Closing(Protocol):
+    """Be something that is to be closed before the backend is."""
+
+    async def aclose(self) -> None:
+        """Let go of what it holds."""
+        ...
 
 
 class Core:
@@ -57,6 +65,8 @@ class Core:
             )
         self._carries = type(backend).aregister_asset is BaseStoreBackend.aregister_asset
         self._assets: dict[tuple[str | None, str | None], AssetScope] = {}
+        #: What reads events now, and gives back what it has in hand when the store is closed.
+        self.readers: set[Closing] = set()
 
     def can(self, capability: Capability) -> bool:
         """Tell whether the backend declares a capability."""

@@ -13,7 +13,8 @@
     │   ├── AssetInactiveError       deactivated; its state rests until it is activated or swept
     │   └── AssetConflictError       a name with another URI, or a URI under another name
     ├── WatcherNotFoundError         also a LookupError
-    ├── LeaseLostError               another process claimed the watcher, or its lease ran out; nothing was written
+    ├── ConsumerNotFoundError        also a LookupError; no consumer of that name reads the asset
+    ├── LeaseLostError               another process has the watcher or event, or the lease ran out; nothing was written
     ├── SchemaError                  the tables are missing, or older or newer than this release
     └── DatabaseError
         ├── StoreBusyError           a lock was not granted within the lock timeout
@@ -36,6 +37,7 @@ __all__ = [
     "AssetNotFoundError",
     "BlockingCallWarning",
     "ConfigurationError",
+    "ConsumerNotFoundError",
     "DatabaseError",
     "LeaseLostError",
     "OutcomeUnknownError",
@@ -114,8 +116,15 @@ class WatcherNotFoundError(StoreError, LookupError):
     """Say that the asset has no watcher of this name."""
 
 
+class ConsumerNotFoundError(StoreError, LookupError):
+    """Say that no consumer of this name reads the asset."""
+
+
 class LeaseLostError(StoreError):
-    """Say that the watcher was claimed by another process since, or that its lease ran out; nothing was written."""
+    """Say that another process claimed the watcher or took the event since, or that the lease ran out.
+
+    Nothing was written.
+    """
 
 
 class SchemaError(StoreError):

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from .values import JsonValue, decode, encode
 
-__all__ = ["Asset", "AssetScope", "Scope", "TaskScope", "Watcher", "check_key", "check_text"]
+__all__ = ["Asset", "AssetScope", "Scope", "TaskScope", "Watcher", "check_key", "check_text", "scope_of"]
 
 MAX_ID_BYTES = 250
 MAX_KEY_BYTES = 512
@@ -244,3 +244,16 @@ class Asset:
 def _asset(name: str | None, uri: str | None, group: str, extra_json: str, watchers: tuple[Watcher, ...]) -> Asset:
     extra = cast("dict[str, JsonValue]", decode(extra_json))
     return Asset(name, uri, group=group, extra=extra, watchers=watchers)
+
+
+def scope_of(asset: Asset | AssetScope) -> AssetScope:
+    """Point at an asset by its name, or by its URI where it has none, without registering it.
+
+    :param asset: the asset.
+    :raises TypeError: it is neither an `Asset` nor an `AssetScope`.
+    """
+    if isinstance(asset, AssetScope):
+        return asset
+    if not isinstance(asset, Asset):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"an Asset or AssetScope is needed, not {type(asset).__name__}: {asset!r}")
+    return AssetScope(name=asset.explicit_name) if asset.explicit_name else AssetScope(uri=asset.explicit_uri)

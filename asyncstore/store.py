@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-import asyncio
-import inspect
 from asyncio import _get_running_loop  # pyright: ignore[reportPrivateUsage]  # documented; avoids an exception
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Self, final
-
-import anyio
+from typing import Self, final, overload
 
 from .abc import BaseStoreBackend, Capability
 from .accessors import AssetStoreAccessors, TaskStoreAccessor
 from .backends.choice import choose
-from .blocking import drive, in_thread, inline, outside
+from .blocking import drive, in_thread, inline
 from .clock import Clock, SystemClock
+from .consumers.consumer import Consumer
+from .consumers.records import ConsumerRecord, PruneReport, Start
 from .context import TaskContext
 from .core import Core
+from .ending import end_readers, let_go
 from .errors import ConfigurationError, StoreClosedError, StoreError
 from .events import EventLog
 from .fleet import TriggererRecord
+from .garbage import clean_up, prune_events
 from .records import AssetRecord, CleanupReport, OnBatch, SweepReport, WatcherOrder, WatcherRecord
-from .scopes import Asset, AssetScope, TaskScope
-from .settings import Settings, load_settings
+from .scopes import Asset, AssetScope, TaskScope, scope_of
+from .settings import ConsumerSettings, Settings, load_settings
 from .watchers import ClaimedWatcher, claim
 
 __all__ = ["Store", "connect"]
-
-#: Seconds that a backend gets to close where its store was cancelled.
-_CLOSE_SECONDS = 10.0
 
 
 def connect(
@@ -118,7 +115,7 @@ class Store:
                 try:
                     await core.call(backend.aopen)
                 except BaseException:
-                    await _let_go(core, backend)
+                    await let_go(core, backend)
                     raise
         finally:
             self._opening = False
@@ -128,8 +125,10 @@ class Store:
     async def _close(self) -> None:
         core, self._core = self._core, None
         owned, self._owned = self._owned, None
+        if core is not None:
+            await end_readers(core)
         if core is not None and owned is not None:
-            await _let_go(core, owned)
+            await let_go(core, owned)
 
     async def __aenter__(self) -> Self:
         if _get_running_loop() is None:
@@ -203,13 +202,50 @@ class Store:
         clear = self.settings.state_store.clear_on_success
         return TaskContext(self.core, scope, inlets=inlets, outlets=outlets, clear_on_success=clear)
 
-    def events(self, asset: Asset | AssetScope | None = None, *, after: int = 0) -> EventLog:
-        """Give the events of an asset, in the order of their commits.
+    @overload
+    def events(self, asset: Asset | AssetScope | None = None, *, after: int = 0) -> EventLog: ...
+    @overload
+    def events(
+        self,
+        asset: Asset | AssetScope,
+        *,
+        consumer: str,
+        start: Start = "beginning",
+        settings: ConsumerSettings | None = None,
+    ) -> Consumer: ...
+    def events(
+        self,
+        asset: Asset | AssetScope | None = None,
+        *,
+        after: int = 0,
+        consumer: str | None = None,
+        start: Start = "beginning",
+        settings: ConsumerSettings | None = None,
+    ) -> EventLog | Consumer:
+        """Give the events of an asset, in the order of their commits; for one reader, or for a durable consumer.
 
         :param asset: the asset; None for all.
         :param after: only events with a larger id.
+        :param consumer: a name under which readers in any process divide the events, each handled until it is done.
+        :param start: where a new consumer begins: "beginning", "end", the id of an event, or an aware datetime.
+        :param settings: the consumer's leases, limits and delays; default: the section `[consumers]`.
         """
-        return EventLog(self.core, asset, after=after)
+        if consumer is None:
+            return EventLog(self.core, asset, after=after)
+        if after:
+            raise ValueError("after= is for a reader without a consumer; a new consumer begins at start=")
+        if asset is None:
+            raise ValueError("a consumer reads the events of one asset: name it")
+        return Consumer(self.core, asset, consumer, start=start, settings=settings or self.settings.consumers)
+
+    async def alist_consumers(self) -> list[ConsumerRecord]:
+        """List every consumer by asset and name, with what it has before it."""
+        backend = self.backend
+        return await self.core.call(lambda: backend.deliveries.alist())
+
+    def list_consumers(self) -> list[ConsumerRecord]:
+        """Do what `alist_consumers` does, from sync code."""
+        return drive(self.alist_consumers())
 
     # Assets.
 
@@ -236,7 +272,7 @@ class Store:
         :raises AssetNotFoundError: it is not registered.
         """
         backend = self.backend
-        await self.core.call(lambda: backend.adeactivate_asset(_scope(asset)))
+        await self.core.call(lambda: backend.adeactivate_asset(scope_of(asset)))
 
     def deactivate(self, asset: Asset | AssetScope) -> None:
         """Do what `adeactivate` does, from sync code."""
@@ -249,7 +285,7 @@ class Store:
         :raises AssetNotFoundError: it is not registered.
         """
         backend = self.backend
-        await self.core.call(lambda: backend.aactivate_asset(_scope(asset)))
+        await self.core.call(lambda: backend.aactivate_asset(scope_of(asset)))
 
     def activate(self, asset: Asset | AssetScope) -> None:
         """Do what `aactivate` does, from sync code."""
@@ -262,7 +298,7 @@ class Store:
         :raises AssetNotFoundError: it is not registered.
         """
         backend = self.backend
-        await self.core.call(lambda: backend.adelete_asset(_scope(asset)))
+        await self.core.call(lambda: backend.adelete_asset(scope_of(asset)))
 
     def delete_asset(self, asset: Asset | AssetScope) -> None:
         """Do what `adelete_asset` does, from sync code."""
@@ -293,24 +329,28 @@ class Store:
         :param on_batch: called after each batch.
         :return: what was done; or that the backend has no cleanup of its own, and so was skipped.
         """
-        backend = self.backend
+        core = self.core
         size = self.settings.state_store.state_cleanup_batch_size
-        if self.core.can(Capability.CLEANUP):
-            return await self.core.call(lambda: backend.acleanup(dry_run=dry_run, batch_size=size, on_batch=on_batch))
-        name = type(backend).__name__
-        own = _own_cleanup(backend)
-        if own is None:
-            return CleanupReport(name, None, dry_run, skipped=f"{name} has no cleanup of its own")
-        if dry_run:
-            return CleanupReport(name, None, dry_run, skipped=f"the cleanup of {name} cannot be tried without deleting")
-        result = await own(self.core)
-        if isinstance(result, CleanupReport):
-            return result
-        return CleanupReport(name, result if isinstance(result, int) else None, dry_run)
+        return await clean_up(core, size, dry_run=dry_run, on_batch=on_batch)
 
     def cleanup(self, *, dry_run: bool = False, on_batch: OnBatch | None = None) -> CleanupReport:
         """Do what `acleanup` does, from sync code."""
         return drive(self.acleanup(dry_run=dry_run, on_batch=on_batch))
+
+    async def aprune_events(self, *, unfinished: bool = False, dry_run: bool = False) -> PruneReport:
+        """Delete events that are older than `[state_store] keep_events_days`, or more than `keep_events_count`.
+
+        Their keys stay, so that none of them is recorded again.
+
+        :param unfinished: delete also those that a consumer of their asset has not done.
+        :param dry_run: only say how many would go.
+        """
+        core = self.core
+        return await prune_events(core, self.settings.state_store, unfinished=unfinished, dry_run=dry_run)
+
+    def prune_events(self, *, unfinished: bool = False, dry_run: bool = False) -> PruneReport:
+        """Do what `aprune_events` does, from sync code."""
+        return drive(self.aprune_events(unfinished=unfinished, dry_run=dry_run))
 
     async def adelete_run(self, dag_id: str, run_id: str) -> int:
         """Delete the state of every task of a run.
@@ -365,7 +405,7 @@ class Store:
         :raises StoreError: it cannot be done to a watcher in its state; says what can.
         """
         backend = self.backend
-        return await self.core.call(lambda: backend.fleet.aorder(_scope(asset), name, WatcherOrder(order)))
+        return await self.core.call(lambda: backend.fleet.aorder(scope_of(asset), name, WatcherOrder(order)))
 
     def order_watcher(self, asset: Asset | AssetScope, name: str, order: WatcherOrder) -> WatcherRecord:
         """Do what `aorder_watcher` does, from sync code."""
@@ -381,40 +421,5 @@ class Store:
         return drive(self.alist_triggerers())
 
 
-async def _let_go(core: Core, backend: BaseStoreBackend) -> None:
-    try:
-        await core.call(backend.aclose)
-    except asyncio.CancelledError:
-        # A cancelled scope of anyio cancels every await in it. To close is harmless when repeated.
-        with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
-            await core.call(backend.aclose)
-        raise
-
-
 def _default_retention(days: float) -> timedelta | None:
     return max(timedelta(days=days), timedelta.resolution) if days else None
-
-
-def _scope(asset: Asset | AssetScope) -> AssetScope:
-    if isinstance(asset, AssetScope):
-        return asset
-    if not isinstance(asset, Asset):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"an Asset or AssetScope is needed, not {type(asset).__name__}: {asset!r}")
-    return AssetScope(name=asset.explicit_name) if asset.explicit_name else AssetScope(uri=asset.explicit_uri)
-
-
-def _own_cleanup(backend: BaseStoreBackend) -> Callable[[Core], Any] | None:
-    sync = getattr(backend, "cleanup", None)
-    if type(backend).acleanup is not BaseStoreBackend.acleanup:
-        own: Callable[[], Any] = backend.acleanup
-        return lambda core: core.call(own)
-    if not callable(sync) or inspect.iscoroutinefunction(sync):
-        return None
-
-    async def run(core: Core) -> Any:
-        if not inline():
-            return await asyncio.to_thread(sync)
-        with outside():
-            return sync()
-
-    return run

@@ -20,6 +20,7 @@ from asyncstore import (
     AssetStoreAccessor,
     AssetStoreAccessors,
     BaseStoreBackend,
+    Consumer,
     EventLog,
     MetastoreBackend,
     Store,
@@ -164,7 +165,7 @@ NO_TWIN = {"awatch", "aclaim_watcher"}
 
 @pytest.mark.parametrize(
     "kind",
-    [TaskStoreAccessor, AssetStoreAccessor, AssetStoreAccessors, Store, EventLog],
+    [TaskStoreAccessor, AssetStoreAccessor, AssetStoreAccessors, Store, EventLog, Consumer],
     ids=lambda kind: kind.__name__,
 )
 def test_every_async_operation_has_a_sync_twin_of_the_same_signature(kind: type) -> None:

@@ -83,6 +83,16 @@ def test_without_any_source_the_defaults_of_the_documentation_hold() -> None:
         "state_store.state_cleanup_batch_size": 0,
         "state_store.max_value_storage_bytes": 65535,
         "state_store.asset_grace_days": 7.0,
+        "state_store.keep_events_days": 0.0,
+        "state_store.keep_events_count": 0,
+        "consumers.lease": 60.0,
+        "consumers.heartbeat": 15.0,
+        "consumers.poll_interval": 0.3,
+        "consumers.prefetch": 50,
+        "consumers.max_attempts": 5,
+        "consumers.on_exhausted": "keep",
+        "consumers.retry_delay": 1.0,
+        "consumers.retry_delay_max": 300.0,
         "triggerer.restart_delay": 1.0,
         "triggerer.restart_delay_max": 300.0,
         "triggerer.healthy_after": 60.0,
@@ -150,6 +160,16 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "state_store.state_cleanup_batch_size": st.integers(0, 2**63 - 1),
     "state_store.max_value_storage_bytes": st.integers(0, 2**63 - 1),
     "state_store.asset_grace_days": st.floats(0, 100_000) | st.integers(0, 100_000),
+    "state_store.keep_events_days": st.floats(0, 100_000) | st.integers(0, 100_000),
+    "state_store.keep_events_count": st.integers(0, 2**63 - 1),
+    "consumers.lease": st.floats(100, 86_400),
+    "consumers.heartbeat": st.floats(0.01, 30),
+    "consumers.poll_interval": st.floats(0.001, 3_600),
+    "consumers.prefetch": st.integers(1, 10_000),
+    "consumers.max_attempts": st.integers(0, 1_000_000),
+    "consumers.on_exhausted": st.sampled_from(["keep", "skip"]),
+    "consumers.retry_delay": st.floats(0.001, 10),
+    "consumers.retry_delay_max": st.floats(10, 86_400) | st.integers(300, 500),
     "triggerer.restart_delay": st.floats(0, 300, exclude_min=True),
     "triggerer.restart_delay_max": st.floats(300, allow_infinity=False),
     "triggerer.healthy_after": st.floats(0, allow_infinity=False),
@@ -212,6 +232,11 @@ URL = "database.url"
         *(("database.durability", text) for text in ("'fast'", "''", "'FULL'", "true")),
         *(("database.lock_timeout", text) for text in ("0", "-1", "0.0009", "2147484", "true", "nan")),
         *(("state_store.asset_grace_days", text) for text in ("-1", "100001", "false")),
+        *(("consumers.lease", text) for text in ("0", "86401", "true")),
+        *(("consumers.heartbeat", text) for text in ("0", "31", "nan")),
+        *(("consumers.prefetch", text) for text in ("0", "1.5")),
+        *(("consumers.on_exhausted", text) for text in ("'drop'", "true")),
+        *(("consumers.retry_delay_max", text) for text in ("0", "0.5")),
         *(("triggerer.restart_delay", text) for text in ("0", "-1", "inf", "true")),
         *(("triggerer.restart_delay_max", text) for text in ("0", "-1", "inf", "0.5")),
         *(("triggerer.healthy_after", text) for text in ("-1", "inf")),
@@ -690,5 +715,6 @@ def test_every_option_is_described_with_its_unit(name: str) -> None:
     option = OPTIONS[name]
     assert option.description.endswith(".")
     if option.kind in ("number", "integer"):
-        assert option.description.split()[0] in ("Seconds", "Days", "Rows", "Bytes", "Connections", "Events")
+        units = {"Seconds", "Days", "Rows", "Bytes", "Connections", "Events", "Failures", "Watchers"}
+        assert option.description.split()[0] in units
         assert "number" in option.allowed

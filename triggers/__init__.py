@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from .abc import BaseEventTrigger, BaseTrigger, SharedStreamProducer
-from .discovery import load_assets
-from .errors import DiscoveryError, InvalidTriggerError, SharedStreamError, TriggerError
+from .discovery import Discovered, discover, load_assets
+from .errors import DiscoveryError, InvalidHandlerError, InvalidTriggerError, SharedStreamError, TriggerError
 from .events import TriggerEvent
+from .handlers import Handler, HandlerRunner, on_event
 from .harness import Triggerer
 from .sources import FolderTrigger
 from .streams.records import AdvanceItem, Verdict
@@ -16,8 +17,12 @@ __all__ = [
     "AssetWatcher",
     "BaseEventTrigger",
     "BaseTrigger",
+    "Discovered",
     "DiscoveryError",
     "FolderTrigger",
+    "Handler",
+    "HandlerRunner",
+    "InvalidHandlerError",
     "InvalidTriggerError",
     "SharedStreamError",
     "SharedStreamProducer",
@@ -25,5 +30,7 @@ __all__ = [
     "TriggerEvent",
     "Triggerer",
     "Verdict",
+    "discover",
     "load_assets",
+    "on_event",
 ]

@@ -1,4 +1,4 @@
-"""Finding the assets, and with them the watchers, of a module or file."""
+"""Finding the assets with their watchers, and the handlers, of a module or file."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import cast
@@ -13,8 +14,37 @@ from typing import cast
 from asyncstore import Asset
 
 from .errors import DiscoveryError
+from .handlers.handler import Handler
 
-__all__ = ["load_assets"]
+__all__ = ["Discovered", "discover", "load_assets"]
+
+
+@dataclass(frozen=True, slots=True)
+class Discovered:
+    """Hold what was found, in the order of the module.
+
+    :ivar assets: the assets that have watchers.
+    :ivar handlers: the handlers of events.
+    """
+
+    assets: list[Asset]
+    handlers: list[Handler]
+
+
+def discover(target: str) -> Discovered:
+    """Import a module or file, once, and give the watched assets and the handlers in it.
+
+    Found are `Asset` objects and what `on_event` made at the top level, assets also in a list, tuple, set or dict.
+
+    :param target: a dotted module name (the working directory is searched first), or the path of a `.py` file.
+    :raises DiscoveryError: it cannot be imported, or holds neither an asset with a watcher nor a handler.
+    """
+    found = vars(_import(target)).values()
+    assets = [asset for asset in _unique(found) if asset.watchers]
+    handlers = list({id(each): each for each in found if isinstance(each, Handler)}.values())
+    if not assets and not handlers:
+        raise _nothing(target, found)
+    return Discovered(assets, handlers)
 
 
 def load_assets(target: str) -> list[Asset]:
@@ -26,19 +56,27 @@ def load_assets(target: str) -> list[Asset]:
     :return: the assets that have watchers, in the order of the module.
     :raises DiscoveryError: it cannot be imported, or holds no asset with a watcher.
     """
-    module = _import_file(Path(target)) if _is_path(target) else _import_module(target)
-    found: dict[int, Asset] = {}
-    for value in vars(module).values():
-        for asset in _assets(value):
-            found.setdefault(id(asset), asset)
-    watched = [asset for asset in found.values() if asset.watchers]
+    found = vars(_import(target)).values()
+    watched = [asset for asset in _unique(found) if asset.watchers]
     if not watched:
-        seen = ", ".join(repr(asset.name) for asset in found.values()) or "none"
-        raise DiscoveryError(
-            f"{target} holds no asset with a watcher (assets found: {seen}); define one at the top level: "
-            'orders = Asset("orders", watchers=[AssetWatcher("new-orders", NewOrders())])'
-        )
+        raise _nothing(target, found)
     return watched
+
+
+def _unique(values: Iterable[object]) -> list[Asset]:
+    return list({id(asset): asset for value in values for asset in _assets(value)}.values())
+
+
+def _nothing(target: str, values: Iterable[object]) -> DiscoveryError:
+    seen = ", ".join(repr(asset.name) for asset in _unique(values)) or "none"
+    return DiscoveryError(
+        f"{target} holds no asset with a watcher (assets found: {seen}); define one at the top level: "
+        'orders = Asset("orders", watchers=[AssetWatcher("new-orders", NewOrders())]), or a handler: @on_event(orders)'
+    )
+
+
+def _import(target: str) -> ModuleType:
+    return _import_file(Path(target)) if _is_path(target) else _import_module(target)
 
 
 def _is_path(target: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator
 from itertools import chain
 
 from ..changes import Change, Clear, Commit
@@ -13,7 +13,7 @@ from ..clock import Clock, to_microseconds
 from ..records import StoredEntry
 from ..scopes import AssetScope, Scope, TaskScope
 
-__all__ = ["WatchHub"]
+__all__ = ["WatchHub", "word_of_events"]
 
 #: Seconds between two looks for other processes' commits and for values that expired: one look per backend and
 #: event loop, however many keys are watched.
@@ -58,6 +58,14 @@ class _Poller:
         self.waiters: set[_Waiter] = set()
 
 
+def word_of_events(asset: AssetScope) -> str:
+    """Give the word by which is told that an asset has new events.
+
+    :param asset: its canonical scope.
+    """
+    return f"e{asset.asset_id}"
+
+
 class WatchHub:
     """Let `awatch` iterators of one backend wait together.
 
@@ -92,6 +100,8 @@ class WatchHub:
                 for waiter in (self._everybody() if isinstance(change, Clear) else self._by_key.get(change.key, ()))
                 if waiter.concerns(change)
             }
+            if commit.events and commit.lease is not None:
+                waiters |= self._by_word.get(word_of_events(commit.lease.asset), set())
         self._wake(waiters)
 
     def changed(self) -> None:
@@ -124,6 +134,19 @@ class WatchHub:
         """Tell whether somebody watches on an event loop."""
         with self._lock:
             return loop in self._pollers
+
+    @contextlib.contextmanager
+    def listening(self, word: str) -> Generator[asyncio.Event]:
+        """Give an event that is set when somebody tells a word, or anything may have changed.
+
+        :param word: the word.
+        """
+        waiter = _Waiter(_NO_KEY, None, (word,))
+        self._add(waiter)
+        try:
+            yield waiter.event
+        finally:
+            self._remove(waiter)
 
     def _everybody(self) -> Iterator[_Waiter]:
         return chain.from_iterable(self._by_key.values())
@@ -168,15 +191,11 @@ class WatchHub:
 
         :param word: the word.
         """
-        waiter = _Waiter(_NO_KEY, None, (word,))
-        self._add(waiter)
-        try:
+        with self.listening(word) as told:
             while True:
-                await waiter.event.wait()
-                waiter.event.clear()
+                await told.wait()
+                told.clear()
                 yield
-        finally:
-            self._remove(waiter)
 
     def _add(self, waiter: _Waiter) -> None:
         with self._lock:

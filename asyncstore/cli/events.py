@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import click
 
-from ..errors import AssetNotFoundError
-from ..scopes import AssetScope
 from ..store import Store
-from .failures import Misuse
+from . import consumers
+from .finding import find_asset
 from .output import emit, event_line
 from .running import open_store, run
 
@@ -20,6 +19,10 @@ _LARGEST = 2**63 - 1  # what an id can be in a database
 @click.group(short_help="Read the log of events.")
 def events() -> None:
     """Read the log of events."""
+
+
+for _command in consumers.COMMANDS:
+    events.add_command(_command)
 
 
 @events.command("list", short_help="Print events as JSON, one a line.")
@@ -37,7 +40,7 @@ def list_events(ctx: click.Context, asset: str | None, after: int, limit: int | 
 
 async def _list(store: Store, asset: str | None, after: int, limit: int | None) -> None:
     async with store:
-        scope = None if asset is None else await _find(store, asset)
+        scope = None if asset is None else await find_asset(store, asset)
         while limit is None or limit > 0:
             size = _PAGE if limit is None else min(limit, _PAGE)
             page = await store.events(scope, after=after).alist(size)
@@ -46,14 +49,3 @@ async def _list(store: Store, asset: str | None, after: int, limit: int | None) 
                 return
             after = page[-1].id
             limit = None if limit is None else limit - size
-
-
-async def _find(store: Store, asset: str) -> AssetScope:
-    # A bare scope: an `Asset` would be registered by the look.
-    for scope in (AssetScope(name=asset), AssetScope(uri=asset)):
-        try:
-            await store.events(scope).alist(1)
-        except AssetNotFoundError:
-            continue
-        return scope
-    raise Misuse(f"no asset is registered under the name or URI {asset!r}")

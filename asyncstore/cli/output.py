@@ -10,14 +10,27 @@ import select
 import sys
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from typing import TextIO
 
 import click
 
 from ..clock import to_microseconds
+from ..consumers.records import FailedEvent
 from ..records import Event, ExpiredRow
 
-__all__ = ["CLOSED", "emit", "event_line", "expired_line", "finish", "is_abandoned", "json_line", "pairs", "silence"]
+__all__ = [
+    "CLOSED",
+    "emit",
+    "event_line",
+    "expired_line",
+    "failed_line",
+    "finish",
+    "is_abandoned",
+    "json_line",
+    "pairs",
+    "silence",
+]
 
 #: The exit code when whoever reads stdout has gone: what a shell gives for SIGPIPE.
 CLOSED = 141
@@ -36,16 +49,32 @@ def event_line(event: Event) -> str:
     :param event: the event.
     :return: the line.
     """
-    return json_line(
-        {
-            "id": event.id,
-            "asset": event.asset,
-            "watcher": event.watcher,
-            "key": event.key,
-            "created_at": f"{event.created_at:%Y-%m-%dT%H:%M:%S}.{to_microseconds(event.created_at) % 1_000_000:06}Z",
-            "payload": event.payload,
-        }
-    )
+    return json_line(_facts(event))
+
+
+def failed_line(failed: FailedEvent) -> str:
+    """Write an event that was set aside as one line of JSON: as `event_line`, and what is known of its failures.
+
+    :param failed: the event and its failures.
+    :return: the line.
+    """
+    facts = {"consumer": failed.consumer, "attempts": failed.attempts, "failed_at": _moment(failed.failed_at)}
+    return json_line({**_facts(failed.event), **facts, "error": failed.error})
+
+
+def _facts(event: Event) -> dict[str, object]:
+    return {
+        "id": event.id,
+        "asset": event.asset,
+        "watcher": event.watcher,
+        "key": event.key,
+        "created_at": _moment(event.created_at),
+        "payload": event.payload,
+    }
+
+
+def _moment(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{to_microseconds(moment) % 1_000_000:06}Z"
 
 
 def expired_line(row: ExpiredRow, *, with_expiry: bool = False) -> str:

@@ -12,11 +12,18 @@ a new option, a new field of `Settings` is a new section, and a section inside a
 from __future__ import annotations
 
 from asyncstore.settings.loading import load_model, load_settings
-from asyncstore.settings.models import DatabaseSettings, Settings, StateStoreSettings, TriggererSettings
+from asyncstore.settings.models import (
+    ConsumerSettings,
+    DatabaseSettings,
+    Settings,
+    StateStoreSettings,
+    TriggererSettings,
+)
 from asyncstore.settings.options import Option, list_options
 from asyncstore.settings.showing import mask_password
 
 __all__ = [
+    "ConsumerSettings",
     "DatabaseSettings",
     "Option",
     "Settings",

@@ -191,7 +191,8 @@ class _Reader:
             if self._file_failed:  # what the file says of the other option is not known
                 return
             other = self._by_name[option.section, context["other"]]
-            allowed = "at least {}, which is {} ({})".format(other, *self._trace(other))
+            relation = context.get("relation", "at least")
+            allowed = "{} {}, which is {} ({})".format(relation, other, *self._trace(other))
         self.problems.append("{} = {} ({}): allowed is {}".format(option, *self._trace(option), allowed))
 
     def _trace(self, option: Option) -> tuple[str, str]:

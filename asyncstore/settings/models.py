@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from asyncstore.settings.showing import mask_password
 
-__all__ = ["DatabaseSettings", "Settings", "StateStoreSettings", "TriggererSettings"]
+__all__ = ["ConsumerSettings", "DatabaseSettings", "Settings", "StateStoreSettings", "TriggererSettings"]
 
 # Beyond these, dates, SQL integers and the 32-bit milliseconds of both databases' lock timeouts overflow.
 _MAX_DAYS = 100_000
@@ -136,6 +136,110 @@ class StateStoreSettings(_Section):
             "Activating the asset within them brings the state back."
         ),
     )
+    keep_events_days: float = Field(
+        default=0.0,
+        ge=0,
+        le=_MAX_DAYS,
+        description=(
+            "Days until a pruning of events deletes one; 0 = never. What a consumer has not done stays, and so do the "
+            "keys of events."
+        ),
+    )
+    keep_events_count: int = Field(
+        default=0,
+        ge=0,
+        le=_MAX_INTEGER,
+        description=(
+            "Events of each asset that a pruning of events leaves at most, the latest ones; 0 = all. What a consumer "
+            "has not done stays beside them."
+        ),
+    )
+
+
+class ConsumerSettings(_Section):
+    """Say how events are delivered to consumers and their handlers, and what becomes of those that fail."""
+
+    lease: float = Field(
+        default=60.0,
+        ge=0.1,
+        le=86_400,
+        description=(
+            "Seconds after which the events that a reader has in hand are delivered to others, unless it renewed its "
+            "lease: how long a crash delays them."
+        ),
+    )
+    heartbeat: float = Field(
+        default=15.0,
+        ge=0.01,
+        le=43_200,
+        validate_default=True,
+        description=(
+            "Seconds between two renewals of a reader's lease, one statement for all it has in hand; at most half of "
+            "`lease`. A handler that blocks the event loop for longer than the lease loses its event."
+        ),
+    )
+    poll_interval: float = Field(
+        default=0.3,
+        ge=0.001,
+        le=3_600,
+        description=(
+            "Seconds between two looks for new events where nobody tells of them; those of the same process, and on "
+            "PostgreSQL those of others, are told of."
+        ),
+    )
+    prefetch: int = Field(
+        default=50,
+        ge=1,
+        le=10_000,
+        description=(
+            "Events that a reader takes at once at most. It begins with one, and takes more only while it handles them "
+            "quickly, so that what is slow is shared with other readers."
+        ),
+    )
+    max_attempts: int = Field(
+        default=5,
+        ge=0,
+        le=1_000_000,
+        description="Failures of an event until it is delivered no more; 0 = any number.",
+    )
+    on_exhausted: Literal["keep", "skip"] = Field(
+        default="keep",
+        description=(
+            "What becomes of an event that failed `max_attempts` times. `keep`: it is set aside with its traceback, to "
+            "be listed and tried again. `skip`: it counts as done."
+        ),
+    )
+    retry_delay: float = Field(
+        default=1.0,
+        ge=0.001,
+        le=86_400,
+        description=(
+            "Seconds before an event that failed is delivered again; each further failure doubles the delay, up to "
+            "`retry_delay_max`."
+        ),
+    )
+    retry_delay_max: float = Field(
+        default=300.0,
+        ge=0.001,
+        le=86_400,
+        validate_default=True,
+        description="Seconds that the delay before another attempt never exceeds; at least `retry_delay`.",
+    )
+
+    @field_validator("heartbeat")
+    @classmethod
+    def _check_heartbeat(cls, value: float, info: ValidationInfo) -> float:
+        if value > info.data.get("lease", 2 * value) / 2:
+            context = {"other": "lease", "relation": "at most half of"}
+            raise PydanticCustomError("above_option", "must be at most half of {other}", context)
+        return value
+
+    @field_validator("retry_delay_max")
+    @classmethod
+    def _check_delays(cls, value: float, info: ValidationInfo) -> float:
+        if value < info.data.get("retry_delay", value):
+            raise PydanticCustomError("below_option", "must be at least {other}", {"other": "retry_delay"})
+        return value
 
 
 class TriggererSettings(_Section):
@@ -252,6 +356,7 @@ class Settings(_Section):
 
     database: DatabaseSettings = Field(default_factory=DatabaseSettings, description="The metastore.")
     state_store: StateStoreSettings = Field(default_factory=StateStoreSettings, description="Task and asset state.")
+    consumers: ConsumerSettings = Field(default_factory=ConsumerSettings, description="The readers of events.")
     triggerer: TriggererSettings = Field(
         default_factory=TriggererSettings, description="The process that runs watchers."
     )

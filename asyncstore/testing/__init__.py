@@ -19,20 +19,22 @@ from __future__ import annotations
 import pytest
 
 _PARTS = (
-    *("cleaning", "committing", "contexts", "expiring", "harness", "leasing", "listing", "operations", "registering"),
-    *("resting", "texts", "updating", "values", "versions", "watching"),
+    *("cleaning", "committing", "consuming", "contexts", "expiring", "harness", "leasing", "listing", "operations"),
+    *("pruning", "registering", "resting", "texts", "updating", "values", "versions", "watching"),
 )
 pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in _PARTS))
 
 from .calling import Caller, Way  # noqa: E402 - the asserts are to be rewritten first
 from .cleaning import CleanupConformance  # noqa: E402
 from .committing import CommitConformance  # noqa: E402
+from .consuming import ConsumerConformance  # noqa: E402
 from .contexts import ContextConformance  # noqa: E402
 from .expiring import ExpiryConformance  # noqa: E402
 from .harness import TASK, ConformanceBase, Harness, awaited, requires  # noqa: E402
 from .leasing import LeaseConformance  # noqa: E402
 from .listing import ListingConformance  # noqa: E402
 from .operations import OperationConformance  # noqa: E402
+from .pruning import PruningConformance  # noqa: E402
 from .registering import RegistrationConformance  # noqa: E402
 from .resting import RestingConformance  # noqa: E402
 from .texts import TextConformance  # noqa: E402
@@ -48,12 +50,14 @@ __all__ = [
     "CleanupConformance",
     "CommitConformance",
     "ConformanceBase",
+    "ConsumerConformance",
     "ContextConformance",
     "ExpiryConformance",
     "Harness",
     "LeaseConformance",
     "ListingConformance",
     "OperationConformance",
+    "PruningConformance",
     "RegistrationConformance",
     "RestingConformance",
     "TextConformance",
@@ -80,6 +84,8 @@ class BackendConformance(
     RestingConformance,
     CommitConformance,
     LeaseConformance,
+    ConsumerConformance,
+    PruningConformance,
     CleanupConformance,
     ContextConformance,
 ):

@@ -9,6 +9,8 @@ from asyncstore import (
     AssetStoreAccessor,
     AssetStoreAccessors,
     BaseStoreBackend,
+    Consumer,
+    DeliveredEvent,
     EventLog,
     MemoryBackend,
     MetastoreBackend,
@@ -38,7 +40,7 @@ def shape(kind: type[Any], name: str) -> tuple[list[tuple[Any, ...]], Any]:
     return parameters, signature.return_annotation
 
 
-@pytest.mark.parametrize("kind", [*ACCESSORS, Store, EventLog])
+@pytest.mark.parametrize("kind", [*ACCESSORS, Store, EventLog, Consumer, DeliveredEvent])
 def test_every_async_operation_has_a_sync_twin_of_the_same_shape(kind: type[Any]) -> None:
     found = [name for name in operations(kind) if name not in ASYNC_ONLY]
     assert len(found) >= 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, final
@@ -10,7 +9,6 @@ from typing import Any, ClassVar, final
 from ...abc import Capability
 from ...changes import Clear, Commit, CommitResult, Delete, Put
 from ...clock import Clock, SystemClock
-from ...errors import StoreBusyError
 from ...records import (
     AssetRecord,
     CleanupBatch,
@@ -27,25 +25,12 @@ from ...scopes import Asset, AssetScope, Scope
 from ...values import JsonValue, decode
 from ..in_place import InPlaceBackend
 from ..watching import WatchHub
+from .deliveries import MemoryDeliveries
 from .fleet import MemoryFleet, record_of
+from .locking import Lock
 from .tables import Tables
 
 __all__ = ["MemoryBackend"]
-
-
-class _Lock:
-    """Be a lock that is waited for in bounded time: a signal handler may come while this very thread holds it."""
-
-    def __init__(self, timeout: float) -> None:
-        self._lock = threading.Lock()
-        self._timeout = timeout
-
-    def __enter__(self) -> None:
-        if not self._lock.acquire(timeout=self._timeout):
-            raise StoreBusyError("the in-memory store: an operation of this process holds it")
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
 
 
 @final
@@ -62,8 +47,9 @@ class MemoryBackend(InPlaceBackend):
     def __init__(self, *, clock: Clock | None = None) -> None:
         self._tables = Tables(clock or SystemClock())
         self._hub = WatchHub(self._tables.clock)
-        self._lock = _Lock(self.lock_timeout)
+        self._lock = Lock(self.lock_timeout)
         self._fleet = MemoryFleet(self._tables, self._lock, self._hub)
+        self._deliveries = MemoryDeliveries(self._tables, self._lock, self._hub)
 
     # State.
 
@@ -253,3 +239,8 @@ class MemoryBackend(InPlaceBackend):
         """List events in the order of their commits."""
         with self._lock:
             return self._tables.events(asset, after, limit)
+
+    @property
+    def deliveries(self) -> MemoryDeliveries:
+        """Return what hands out events to consumers."""
+        return self._deliveries

@@ -23,6 +23,7 @@ from ...registration.deciding import (
 )
 from ...scopes import Asset, AssetScope, Scope, TaskScope
 from ...values import decode
+from .consumers import HeldConsumer
 
 __all__ = ["HeldAsset", "HeldMember", "HeldWatcher", "Tables"]
 
@@ -115,6 +116,7 @@ class Tables:
         self.watchers: dict[int, HeldWatcher] = {}
         self.members: dict[int, HeldMember] = {}
         self._places: dict[tuple[int, str], HeldWatcher] = {}
+        self.consumers: dict[int, HeldConsumer] = {}
         self._events: list[HeldEvent] = []
         self._revision = 0
         self._last_id = 0
@@ -328,3 +330,22 @@ class Tables:
         self.watchers = {key: each for key, each in self.watchers.items() if each.asset_id != gone}
         self._places = {(each.asset_id, each.name): each for each in self.watchers.values()}
         self._events = [each for each in self._events if each.asset_id != gone]
+        self.consumers = {key: each for key, each in self.consumers.items() if each.asset_id != gone}
+
+    def old_events(self, before: datetime | None, keep: int | None) -> list[tuple[int, int]]:
+        """List the events recorded before a time, and those that `keep` later ones of their asset follow.
+
+        :return: of each its id and its asset's.
+        """
+        found: list[tuple[int, int]] = []
+        later: dict[int, int] = {}
+        for each in reversed(self._events):
+            count = later.get(each.asset_id, 0)
+            later[each.asset_id] = count + 1
+            if (before is not None and each.created_at < before) or (keep is not None and count >= keep):
+                found.append((each.id, each.asset_id))
+        return found
+
+    def drop_events(self, ids: set[int]) -> None:
+        """Delete events; their keys stay."""
+        self._events = [each for each in self._events if each.id not in ids]

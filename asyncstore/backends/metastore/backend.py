@@ -28,6 +28,7 @@ from ...records import (
 from ...scopes import Asset, AssetScope, Scope
 from ...settings import DatabaseSettings
 from .choice import open_database
+from .deliveries import MetastoreDeliveries
 from .fleet import MetastoreFleet
 from .procedures import assets as registry
 from .procedures import state, watchers
@@ -63,6 +64,7 @@ class MetastoreBackend(BaseStoreBackend):
         | Capability.WATCHING
         | Capability.ASSETS
         | Capability.CLEANUP
+        | Capability.CONSUMERS
     )
 
     def __init__(self, url: str | None = None, *, clock: Clock | None = None, **options: Any) -> None:
@@ -70,6 +72,7 @@ class MetastoreBackend(BaseStoreBackend):
         self._database = open_database(settings, clock)
         self._fleet = MetastoreFleet(self._database)
         self.lock_timeout = settings.lock_timeout
+        self._deliveries = MetastoreDeliveries(self._database)
 
     def __repr__(self) -> str:
         return f"<MetastoreBackend on {self._database}>"
@@ -272,6 +275,11 @@ class MetastoreBackend(BaseStoreBackend):
     ) -> list[Event]:
         """List events in the order of their commits."""
         return await self._database.read(registry.list_events, asset, after, limit)
+
+    @property
+    def deliveries(self) -> MetastoreDeliveries:
+        """Return what hands out events to consumers."""
+        return self._deliveries
 
 
 def _settings(options: dict[str, Any]) -> DatabaseSettings:

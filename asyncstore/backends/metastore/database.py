@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
+
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from ...changes import Commit, CommitResult
 from ...records import ExpiredRow, StoredEntry
@@ -138,3 +141,12 @@ class Database(ABC):
     @abstractmethod
     def explain(self, error: BaseException) -> Exception | None:
         """Give the store's error for one of the driver's, None where it is none of those."""
+
+    # Sessions of ours, for the caller to write in.
+
+    @abstractmethod
+    def open_session(self) -> AbstractAsyncContextManager[AsyncSession]:
+        """Give a session on a connection of its own; what is not committed when it is closed is undone.
+
+        :raises UnsupportedOperationError: no other connection can see this database.
+        """

@@ -26,6 +26,7 @@ __all__ = [
     "before",
     "claim",
     "in_list",
+    "insert_new",
     "limit",
     "postgresql_sql",
     "sqlite_parameters",
@@ -124,6 +125,15 @@ def upsert(table: Table, columns: Sequence[Column[Any]], rows: Any, *, keys: int
         index_elements=list(columns[:keys]),
         set_={column.name: statement.excluded[column.name] for column in columns[keys:]},
     )
+
+
+def insert_new(table: Table, values: Mapping[str, Any]) -> Insert:
+    """Insert a row, unless there is one with its key.
+
+    :param table: where to.
+    :param values: of the columns.
+    """
+    return upserting(table).values(values).on_conflict_do_nothing()
 
 
 def claim(table: Table, columns: Sequence[Column[Any]], values: Mapping[str, Any]) -> Insert:

@@ -32,8 +32,11 @@ __all__ = [
     "VERSION_TABLE",
     "asset",
     "asset_state",
+    "consumer",
+    "delivery",
     "event",
     "event_key",
+    "member",
     "metadata",
     "revision",
     "task_instance",
@@ -213,4 +216,61 @@ event_key = Table(
     Column("key", CodePoints, primary_key=True),
     Column("event_id", BigInteger, nullable=False),
     sqlite_with_rowid=False,
+)
+
+#: Who reads the events of an asset under one name. `taken` is the largest id that was handed out so far; `fence` counts
+#: the takings, so that each delivery can be told from every other one of the same event.
+consumer = Table(
+    f"{PREFIX}consumer",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("asset_id", _Id, ForeignKey(asset.c.id, ondelete="CASCADE"), nullable=False),
+    Column("name", CodePoints, nullable=False),
+    Column("taken", BigInteger, nullable=False),
+    Column("fence", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    UniqueConstraint("asset_id", "name"),
+    sqlite_autoincrement=True,
+)
+
+#: A reader of a consumer, and until when what it holds is its own: one lease, however many deliveries.
+member = Table(
+    f"{PREFIX}member",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("consumer_id", _Id, ForeignKey(consumer.c.id, ondelete="CASCADE"), nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("lease_until", BigInteger, nullable=False),
+    Index(f"ix_{PREFIX}member_consumer_id", "consumer_id"),
+    sqlite_autoincrement=True,
+)
+
+#: The events that were handed out and are not done: in hand (`member_id`), waiting for another attempt (`not_before`)
+#: or set aside (`failed_at`). No foreign key to the event: each delivery would lock its row.
+delivery = Table(
+    f"{PREFIX}delivery",
+    metadata,
+    Column("consumer_id", _Id, ForeignKey(consumer.c.id, ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("event_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("member_id", BigInteger),
+    Column("fence", BigInteger, nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("alone", Boolean, nullable=False),
+    Column("not_before", BigInteger),
+    Column("error", Text),
+    Column("failed_at", BigInteger),
+    sqlite_with_rowid=False,
+)
+Index(
+    f"ix_{PREFIX}delivery_member_id",
+    delivery.c.member_id,
+    sqlite_where=delivery.c.member_id.is_not(None),
+    postgresql_where=delivery.c.member_id.is_not(None),
+)
+Index(
+    f"ix_{PREFIX}delivery_consumer_id_not_before",
+    delivery.c.consumer_id,
+    delivery.c.not_before,
+    sqlite_where=delivery.c.not_before.is_not(None),
+    postgresql_where=delivery.c.not_before.is_not(None),
 )

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
+import anyio
+from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
-from ...errors import DatabaseError, StoreBusyError, StoreError
+from ...errors import DatabaseError, OutcomeUnknownError, StoreBusyError, StoreError, StoreUnavailableError
 from .database import Database
 from .steps import Answer, Procedure
 
-__all__ = ["run_in_session"]
+__all__ = ["close", "committed", "run_in_session"]
 
 T = TypeVar("T")
+
+#: Seconds that a session gets to close where its user was cancelled.
+_CLOSE_SECONDS = 10.0
 
 
 async def run_in_session(database: Database, session: object, procedure: Procedure[T]) -> T:
@@ -55,6 +63,57 @@ async def run_in_session(database: Database, session: object, procedure: Procedu
         raise StoreError(f"the session cannot be used: {error}") from error
     finally:
         procedure.close()
+
+
+async def close(session: AsyncSession) -> None:
+    """Close a session of ours to the end, whoever is cancelled meanwhile: what stays open would keep its locks.
+
+    :param session: the session; what it did not commit is undone.
+    """
+    closing = asyncio.create_task(session.close(), name="asyncstore session close")
+    try:
+        await asyncio.shield(closing)
+    except asyncio.CancelledError:
+        with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
+            await asyncio.wait([closing])
+        raise
+
+
+@asynccontextmanager
+async def committed(database: Database, session: AsyncSession) -> AsyncGenerator[Callable[[], Awaitable[None]]]:
+    """Keep whoever uses a session of ours from committing it; gives what does.
+
+    :param database: the database that the session is on.
+    :param session: the session.
+    """
+    allowed = False
+
+    def check(inner: object) -> None:
+        if not allowed and not session.sync_session.in_nested_transaction():
+            raise StoreError(
+                "the transaction of an event is committed once, with the event, when its block ends: leave "
+                "session.commit() and session.begin() out"
+            )
+
+    async def commit() -> None:
+        nonlocal allowed
+        allowed = True
+        try:
+            await session.commit()
+        except (DBAPIError, OSError) as error:
+            found = _explained(database, error) if isinstance(error, DBAPIError) else database.explain(error)
+            if found is None or isinstance(found, StoreUnavailableError):
+                raise OutcomeUnknownError(
+                    f"{database}: the connection was lost before the commit was answered ({error}); it happened wholly "
+                    "or not at all, and the event is delivered again unless it did"
+                ) from error
+            raise found from error
+
+    event.listen(session.sync_session, "before_commit", check)
+    try:
+        yield commit
+    finally:
+        event.remove(session.sync_session, "before_commit", check)
 
 
 def _explained(database: Database, error: DBAPIError) -> Exception:

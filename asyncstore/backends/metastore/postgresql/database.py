@@ -8,12 +8,14 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import replace
 from functools import partial
 from time import monotonic
 from typing import Any, ParamSpec, TypeVar, cast
 from weakref import WeakSet
+
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from ....blocking import in_thread
 from ....changes import Commit, CommitResult, Put
@@ -35,6 +37,7 @@ from .listening import Listener, tokens_of
 from .pool import Pool
 from .procedure import committing, is_repeatable, is_single, read, spell, write
 from .reading import Get, Reads
+from .sessions import Sessions
 from .sync import SyncCalls
 from .target import Target
 from .turns import Reading
@@ -67,6 +70,7 @@ class _Here:
         )
         self.reads = Reads(self.pool, now)
         self.writes = WriteLane(self.pool, now)
+        self.sessions = Sessions(target, settings)
         #: One for each transaction that goes on in a thread.
         self.threads = asyncio.Semaphore(settings.pool_size)
         self.listener: Listener | None = None
@@ -89,6 +93,7 @@ class _Here:
             while not self._idle and monotonic() < deadline:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
             self.stop()
+            await self.sessions.close()
             await self.pool.close()
         except BaseException:
             self.kill()
@@ -102,6 +107,7 @@ class _Here:
         """Drop every connection."""
         with suppress(RuntimeError):  # the loop may be closed, and then nothing goes on there
             self.stop()
+        self.sessions.kill()
         self.pool.kill()
 
     def stop(self) -> None:
@@ -333,7 +339,11 @@ class PostgresqlDatabase(Database):
         """Delete the rows that had expired at a time."""
         return cleanup.delete_expired(self._here.get().pool, now, batch_size)
 
-    # Sessions of the caller's.
+    # Sessions of the caller's, and of ours.
+
+    def open_session(self) -> AbstractAsyncContextManager[AsyncSession]:
+        """Give a session on a connection of its own."""
+        return self._here.get().sessions.open()
 
     def spell(self, step: Step) -> tuple[str, Any]:
         """Give a step as the driver takes it."""

@@ -11,7 +11,7 @@ from sqlalchemy.types import TypeEngine
 from ....changes import Commit, CommitResult
 from ....errors import StoreError
 from ..dialect import postgresql_sql
-from ..procedures import assets, fleet, state, watchers
+from ..procedures import assets, consumers, fleet, pruning, state, watchers
 from ..steps import Answer, Now, Procedure, Step, ask, words_of
 from .errors import Fate, NotConnected, fate
 from .link import Link
@@ -31,9 +31,15 @@ _TELL_ALL = "SELECT asyncstore_tell_all()"
 _TELL_WORDS = "SELECT asyncstore_tell_words($1)"
 _TELLING = {assets.set_active, assets.delete_asset, assets.sweep_assets, state.delete_run}
 #: One statement, which needs no transaction around it.
-_SINGLE = {fleet.beat, fleet.restarted, watchers.report_watcher}
+_SINGLE = {
+    *(fleet.beat, fleet.restarted, watchers.report_watcher),
+    *(consumers.renew, consumers.complete, consumers.fail),
+}
 #: Done twice, they would say something else than what they did.
-_ONCE = {assets.delete_asset, assets.sweep_assets, state.delete_run}
+_ONCE = {
+    *(assets.delete_asset, assets.sweep_assets, state.delete_run, pruning.prune),
+    *(consumers.take, consumers.complete, consumers.fail, consumers.replay, consumers.retry, consumers.delete),
+}
 
 
 def spell(step: Step) -> tuple[str, list[Any]]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import closing
+from contextlib import AbstractAsyncContextManager, closing
 from functools import partial
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
+
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from ....blocking import drive, in_thread, inline
 from ....changes import Commit, CommitResult
@@ -27,6 +29,7 @@ from .applying import read_value, run
 from .desk import Work
 from .errors import mapped
 from .opened import Opened
+from .sessions import open_session
 from .target import Target, connect
 
 __all__ = ["SqliteDatabase"]
@@ -194,7 +197,11 @@ class SqliteDatabase(Database):
             deleted = await self._write(cleanup.delete_batch, now, batch_size)
             yield deleted
 
-    # Sessions of the caller's.
+    # Sessions of the caller's, and of ours.
+
+    def open_session(self) -> AbstractAsyncContextManager[AsyncSession]:
+        """Give a session on a connection of its own; a database in memory has only one."""
+        return open_session(self._target, lock_timeout=self._lock_timeout, durability=self._durability)
 
     def spell(self, step: Step) -> tuple[str, Any]:
         """Give a step as the driver takes it."""

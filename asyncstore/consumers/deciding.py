@@ -1,0 +1,34 @@
+"""What every backend says in the same words."""
+
+from __future__ import annotations
+
+from ..errors import ConsumerNotFoundError, LeaseLostError
+from ..scopes import AssetScope
+from .records import Delivery, Member
+
+__all__ = ["CRASHED", "consumer_not_found", "delivery_lost", "member_lost"]
+
+#: Why an event failed whose reader was not heard of any more.
+CRASHED = "the process that had the event ended or stalled: its delivery lease ran out"
+
+
+def consumer_not_found(asset: AssetScope, name: str) -> ConsumerNotFoundError:
+    """Say that a consumer is unknown."""
+    return ConsumerNotFoundError(
+        f"{asset} has no consumer {name!r}; check the spelling, a consumer begins when it reads for the first time"
+    )
+
+
+def delivery_lost(delivery: Delivery) -> LeaseLostError:
+    """Say that an event is in other hands."""
+    return LeaseLostError(
+        f"event {delivery.event.id} of asset {delivery.event.asset!r} is not in this reader's hand any more: its lease "
+        "ran out, or the consumer was replayed; nothing was written"
+    )
+
+
+def member_lost(member: Member) -> LeaseLostError:
+    """Say that a reader was given up."""
+    return LeaseLostError(
+        f"a reader of consumer {member.name!r} of {member.asset} was given up, since its lease ran out"
+    )
