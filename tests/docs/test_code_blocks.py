@@ -27,7 +27,7 @@ PAGES = [
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?://)([^)#]*)(?:#[^)]*)?\)")
 # Set-up, the suite itself and commands that run until they are stopped have tests of their own.
-SHELL_ELSEWHERE = ("python3 -m venv", "asyncstore watch", "asyncstore triggerer", "python -m benchmarks")
+SHELL_ELSEWHERE = ("python3 -m venv", "asyncstore watch", "asyncstore trigger", "python -m benchmarks")
 
 
 def blocks() -> Iterator[tuple[str, str, str]]:

@@ -17,8 +17,9 @@ from asyncstore.cli.failures import Misuse
 from asyncstore.cli.output import event_line
 from asyncstore.cli.running import open_store, run
 
-from ..discovery import load_assets
+from ..discovery import discover
 from ..errors import TriggerError
+from ..handlers import Handler
 from ..harness import Triggerer
 from ..sources import FolderTrigger
 from ..watcher import AssetWatcher
@@ -87,29 +88,33 @@ def watch(
     run(context, main)
 
 
-@click.command(short_help="Run the watchers of a module or file.")
+@click.command(short_help="Run the watchers and handlers of a module or file.")
 @click.argument("target")
 @click.pass_context
 def triggerer(context: click.Context, target: str) -> None:
-    """Run the watchers of the assets in TARGET, a module (mypackage.assets) or a file (assets.py).
+    """Run the watchers of the assets in TARGET, and its handlers; a module (mypackage.assets) or a file (assets.py).
 
-    Found are Asset objects at the top level, alone or in a list, tuple or dict. Each watcher is restarted when it
-    raises, from its watermark. SIGINT and SIGTERM drain: the commit in hand is finished, cleanup() is called.
+    Found are Asset objects at the top level, alone or in a list, tuple or dict, and functions with @on_event. Each
+    watcher is restarted when it raises, from its watermark. Start it on several machines with one PostgreSQL: they
+    share the watchers, and take over from one that dies. SIGINT and SIGTERM drain: the commit in hand is finished,
+    cleanup() is called, and the others take over.
     """
     try:
-        assets = load_assets(target)
+        found = discover(target)
     except TriggerError as error:
         raise Misuse(str(error)) from error
 
     async def main() -> None:
         async with open_store(context) as store:
-            await _run(store, assets, f"running {target}", alone=False)
+            await _run(store, found.assets, f"running {target}", alone=False, handlers=found.handlers)
 
     _log_to_stderr(logging.INFO)
     run(context, main)
 
 
-async def _run(store: Store, assets: Sequence[Asset], what: str, *, alone: bool) -> None:
+async def _run(
+    store: Store, assets: Sequence[Asset], what: str, *, alone: bool, handlers: Sequence[Handler] = ()
+) -> None:
     counts = LiveCounts(sys.stderr, what)
 
     async def on_event(event: Event) -> None:
@@ -118,7 +123,7 @@ async def _run(store: Store, assets: Sequence[Asset], what: str, *, alone: bool)
             await writer.write(event_line(event))
 
     try:
-        running = Triggerer(store, assets, on_event=on_event, begin_anew=alone)
+        running = Triggerer(store, assets, handlers=handlers, on_event=on_event, begin_anew=alone)
     except TriggerError as error:
         raise Misuse(str(error)) from error
     writer = LineWriter()

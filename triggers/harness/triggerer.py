@@ -17,6 +17,7 @@ from anyio.abc import TaskGroup
 from asyncstore import Asset, Capability, Event, Store, StoreError, UnsupportedOperationError, WatcherState
 
 from ..errors import DiscoveryError, InvalidTriggerError
+from ..handlers import Handler, HandlerRunner
 from ..pacing import Backoff, Drain
 from ..streams.hub import StreamHub
 from ..watcher import AssetWatcher
@@ -45,11 +46,13 @@ class Triggerer:
 
     :param store: an open store.
     :param assets: the assets; each of their watchers may be run.
+    :param handlers: functions that handle events, made by `on_event`; they are run until `stop`.
     :param on_event: awaited after the commit of each new event, before its watcher is resumed.
     :param owner: who runs the watchers, for people; default: host and process.
     :param begin_anew: run watchers that returned in an earlier run, too.
-    :raises DiscoveryError: no asset has a watcher.
+    :raises DiscoveryError: no asset has a watcher, and there is no handler.
     :raises InvalidTriggerError: a trigger cannot be run, or two watchers of one asset share a name.
+    :raises InvalidHandlerError: two handlers of one asset share a name.
     :raises UnsupportedOperationError: the backend cannot commit events together with state.
     """
 
@@ -58,6 +61,7 @@ class Triggerer:
         store: Store,
         assets: Sequence[Asset],
         *,
+        handlers: Sequence[Handler] = (),
         on_event: Callable[[Event], Awaitable[None]] | None = None,
         owner: str | None = None,
         begin_anew: bool = False,
@@ -73,10 +77,14 @@ class Triggerer:
         self._owner = owner or f"{socket.gethostname()}:{os.getpid()}"
         self._begin_anew = begin_anew
         self._stop = CancelScope()
+        self._handlers = HandlerRunner(store, handlers)
+        self._handles = bool(handlers)
         self._drain = Drain(self._settings.drain_timeout)
         self._streams = StreamHub(self._settings, self._drain)
         self._around = Surroundings(store, self._settings, self._drain, self._streams, on_event)
         self._supervisors = [Supervisor(self._around, asset, watcher) for asset, watcher in _watchers(assets)]
+        if not self._supervisors and not handlers:
+            raise DiscoveryError('no asset has a watcher; give it one: Asset("orders", watchers=[AssetWatcher(...)])')
         self._roster = Roster(self._around, self._supervisors)
         for supervisor in self._supervisors:
             check = supervisor.fresh()
@@ -95,7 +103,7 @@ class Triggerer:
         self._stop.cancel()
 
     async def run(self) -> None:
-        """Run the watchers until all of them are done, here and elsewhere, or until `stop`.
+        """Run the watchers until all of them are done, here and elsewhere; with handlers, or if need be, until `stop`.
 
         Cancelled, it drains as well, within `[triggerer] drain_timeout`.
         """
@@ -105,11 +113,18 @@ class Triggerer:
                 self._streams.start(tasks)
                 if self._settings.cleanup_interval:
                     tasks.start_soon(self._collect, name="triggerer: garbage collection")
-                while not await self._be_member(await self._join()):
-                    logger.info("joining anew")
-                if not self._roster.started:
-                    logger.warning("every watcher is done already; `asyncstore triggers restart` runs one again")
+                tasks.start_soon(self._handlers.run, name="triggerer: handlers")
+                if self._supervisors:
+                    await self._watch()
+                if self._handles:
+                    await anyio.sleep_forever()
                 tasks.cancel_scope.cancel()
+
+    async def _watch(self) -> None:
+        while not await self._be_member(await self._join()):
+            logger.info("joining anew")
+        if not self._roster.started:
+            logger.warning("every watcher is done already; `asyncstore triggers restart` runs one again")
 
     async def _join(self) -> Membership:
         backoff = Backoff(self._settings.restart_delay, self._settings.lease)
@@ -175,6 +190,7 @@ class Triggerer:
             try:
                 rows = await self._store.acleanup()
                 assets = await self._store.asweep_assets()
+                await self._store.aprune_events()
             except StoreError as error:
                 logger.warning("garbage collection failed and is tried again later: %s", error)
             else:
@@ -200,6 +216,4 @@ def _watchers(assets: Sequence[Asset]) -> list[tuple[Asset, AssetWatcher]]:
                     f"two watchers of asset {asset.name!r} are named {watcher.name!r}; a name is an identity"
                 )
             found[place] = (asset, watcher)
-    if not found:
-        raise DiscoveryError('no asset has a watcher; give it one: Asset("orders", watchers=[AssetWatcher(...)])')
     return list(found.values())
