@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from heapq import heapify, heapreplace
 from math import floor
 
 __all__ = ["divide"]
 
 #: Triggerers that can run the same watchers, and how many those are.
 Group = tuple[frozenset[int], int]
+#: Shares that differ by less are equal, whatever the last digits say.
+_ROUNDING = 1e-6
 
 
 def divide(groups: Iterable[Group], capacities: Mapping[int, int]) -> dict[int, dict[frozenset[int], int]]:
@@ -38,31 +39,24 @@ def _room(members: list[int], loads: Mapping[int, int], capacities: Mapping[int,
 
 
 def _pour(members: list[int], count: int, loads: Mapping[int, int], capacities: Mapping[int, int]) -> dict[int, int]:
-    # As water does: all rise to one level, measured by capacity. The last few go one by one.
-    def up_to(level: float) -> dict[int, int]:
-        return {
-            member: max(min(floor(level * capacities[member]), capacities[member]) - loads[member], 0)
-            for member in members
-        }
+    # As water does: all rise to one level, measured by capacity. What is less than one goes to those who are nearest.
+    def up_to(level: float) -> dict[int, float]:
+        return {member: max(min(level, 1.0) * capacities[member] - loads[member], 0.0) for member in members}
 
     low, high = 0.0, 1.0
-    for _ in range(50):
+    for _ in range(60):
         middle = (low + high) / 2
         if sum(up_to(middle).values()) <= count:
             low = middle
         else:
             high = middle
-    given = up_to(low)
-    heap = [(_level(member, given, loads, capacities), member) for member in members]
-    heapify(heap)
-    for _ in range(count - sum(given.values())):
-        member = heap[0][1]
-        given[member] += 1
-        heapreplace(heap, (_level(member, given, loads, capacities), member))
+    fair = up_to(high)
+    given = {member: floor(share + _ROUNDING) for member, share in fair.items()}
+    left = count - sum(given.values())
+    for member in sorted(members, key=lambda each: (given[each] - fair[each], each)):
+        if left <= 0:
+            break
+        if loads[member] + given[member] < capacities[member]:
+            given[member] += 1
+            left -= 1
     return given
-
-
-def _level(member: int, given: Mapping[int, int], loads: Mapping[int, int], capacities: Mapping[int, int]) -> float:
-    # The level with one more; whoever is full comes last.
-    after = loads[member] + given[member] + 1
-    return after / capacities[member] if after <= capacities[member] else float("inf")
