@@ -1,0 +1,103 @@
+"""Three triggerers, three consumers, a folder and a table as sources, and faults of every kind at random.
+
+`ASYNCSTORE_CHAOS_SECONDS` and `ASYNCSTORE_CHAOS_SEED` say how long and which; a short run is part of the suite:
+`ASYNCSTORE_CHAOS_SECONDS=1800 python -m pytest -m chaos`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections import Counter
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from asyncstore import MetastoreBackend, connect
+from tests.postgres.fixtures import MakeServer
+from tests.postgres.proxy import Proxy
+
+from .watching import KINDS
+from .world import LEASE, World
+
+SECONDS = float(os.environ.get("ASYNCSTORE_CHAOS_SECONDS", "25"))
+SEED = int(os.environ.get("ASYNCSTORE_CHAOS_SEED", "20261121"))
+#: Seconds that everything gets to come to rest in the end.
+PATIENCE = 90.0
+
+pytestmark = [pytest.mark.chaos, pytest.mark.crash, pytest.mark.timeout(SECONDS + 2 * PATIENCE + 60)]
+
+
+@pytest.fixture
+def world(make_server: MakeServer, tmp_path: Path) -> Generator[World]:
+    server = make_server(fsync=True)
+    database = server.create_database()
+    asyncio.run(MetastoreBackend(server.url(database)).aupgrade())
+    server.fetch("CREATE TABLE source (id bigserial PRIMARY KEY, kind int NOT NULL)", database=database)
+    server.fetch("CREATE TABLE loaded (id bigint NOT NULL)", database=database)
+    with Proxy.to(server.url(database)) as proxy:
+        world = World(server, proxy, database, tmp_path, SEED)
+        try:
+            yield world
+        finally:
+            world.close()
+
+
+def expected(world: World) -> int:
+    """Count the items of all sources."""
+    (row,) = world.server.fetch("SELECT count(*) AS count FROM source", database=world.database)
+    return int(row["count"]) + len(list(world.inbox.iterdir()))
+
+
+def wait_until_all_is_told_and_handled(world: World) -> list[Any]:
+    """Wait for an event for each item, and for both consumers to have handled each event."""
+    ends = time.monotonic() + PATIENCE
+    items = expected(world)
+    while True:
+        with connect(world.server.url(world.database)) as store:
+            events = cast("list[Any]", store.events().list())
+        ids = {event.id for event in events}
+        loaded = {row["id"] for row in world.server.fetch("SELECT id FROM loaded", database=world.database)}
+        audited = {int(line) for line in world.audits.read_text().split()} if world.audits.exists() else set[int]()
+        if len(events) >= items and ids <= loaded and ids <= audited:
+            return events
+        if time.monotonic() > ends:
+            missing = items - len(events), len(ids - loaded), len(ids - audited)
+            pytest.fail(f"after {PATIENCE} s there are missing: events, loaded, audited: {missing}")
+        time.sleep(0.5)
+
+
+def judge(world: World, events: list[Any]) -> None:
+    """Hold the log to the sources, and the consumers to the log."""
+    told: dict[str, list[Any]] = {}
+    for event in events:
+        told.setdefault(event.asset, []).append(event.payload)
+    rows = world.server.fetch("SELECT id, kind FROM source ORDER BY id", database=world.database)
+    for kind in range(KINDS):
+        ids = [row["id"] for row in rows if row["kind"] == kind]
+        assert [payload["id"] for payload in told.get(f"kind {kind}", [])] == ids, f"kind {kind}"
+    files = Counter(payload["path"] for payload in told.get("inbox", []))
+    assert files == Counter(path.name for path in world.inbox.iterdir())
+    loaded = Counter(row["id"] for row in world.server.fetch("SELECT id FROM loaded", database=world.database))
+    assert loaded == Counter(event.id for event in events), "each exactly once"
+
+
+def test_nothing_is_lost_and_nothing_is_doubled(world: World) -> None:
+    ends = time.monotonic() + SECONDS
+    while time.monotonic() < ends:
+        time.sleep(world.chance.uniform(0.3, 2.0))
+        world.harm()
+    world.sources.end()
+    events = wait_until_all_is_told_and_handled(world)
+    judge(world, events)
+    with connect(world.server.url(world.database)) as store:
+        takeovers = sum(record.fence for record in store.list_watchers())
+    audits = Counter(world.audits.read_text().split())
+    print(
+        f"seed {SEED}, {SECONDS:.0f} s, lease {LEASE:.0f} s: {len(events)} events, {takeovers} changes of hands, "
+        f"{sum(audits.values()) - len(audits)} events handled again by the consumer without a transaction; "
+        f"faults: {dict(sorted(world.faults.items()))}"
+    )
