@@ -171,6 +171,7 @@ async def test_calls_of_other_threads(database_url: str) -> None:
 
 
 async def test_a_task_group_does_not_end_as_if_it_were_written(database_url: str) -> None:
+    before = asyncio.all_tasks()
     backend = MetastoreBackend(database_url, **PATIENT)
     await backend.aset(TASK, "locked", "0")
     async with held(database_url, rows_of("locked")) as bare:
@@ -188,6 +189,9 @@ async def test_a_task_group_does_not_end_as_if_it_were_written(database_url: str
             await both()
         assert {type(error).__name__ for error in caught.value.exceptions} <= TOLD
         # The close itself was cancelled, by the group: what was just being opened goes when it is there.
+        async with asyncio.timeout(PATIENCE):
+            while opening := asyncio.all_tasks() - before:
+                await asyncio.wait(opening)
         await eventually(lambda: alone(bare), "the connections to go")
 
 
