@@ -43,7 +43,7 @@ class Consuming:
                 async for event in self._store.events(Asset(asset), consumer=self._name):
                     try:
                         await self.handle(event)
-                    except StoreError as error:
+                    except Exception as error:  # of its own statement, too: the connection is cut
                         await event.afail(error, delay=timedelta(seconds=0.1))
             except StoreError as error:
                 logging.warning("%s: %s", asset, error)
