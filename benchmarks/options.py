@@ -10,7 +10,7 @@ from pathlib import Path
 __all__ = ["SECTIONS", "Options", "parse"]
 
 #: Every section, in the order of a run.
-SECTIONS = ("operations", "sync", "growth", "garbage", "watch", "idle")
+SECTIONS = ("operations", "sync", "growth", "garbage", "watch", "idle", "fleet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,7 @@ class Options:
     files: int
     idle_files: int
     idle_seconds: float
+    watchers: tuple[int, ...]
     folder: Path | None
     json: Path | None
     charts: Path | None
@@ -52,9 +53,10 @@ class _Size:
     files: int = 10_000
     idle_files: int = 100_000
     idle_seconds: float = 20.0
+    watchers: tuple[int, ...] = (1_000, 10_000)
 
 
-_QUICK = _Size(2, 0.1, (10_000, 100_000), 50_000, 50_000, 1, 1_000, 5_000, 1.0)
+_QUICK = _Size(2, 0.1, (10_000, 100_000), 50_000, 50_000, 1, 1_000, 5_000, 1.0, (100, 1_000))
 _FULL = _Size(growth_rows=(10_000, 100_000, 1_000_000, 10_000_000), fresh_rows=9_000_000)
 
 
@@ -107,6 +109,7 @@ def _add_sizes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--files", type=int, help="files that `watch` records")
     parser.add_argument("--idle-files", type=int, help="files in the folder that `idle` looks at")
     parser.add_argument("--idle-seconds", type=float, help="how long `idle` looks")
+    parser.add_argument("--watchers", type=_numbers, help="how many watchers `fleet` runs in one process")
 
 
 def parse(arguments: Sequence[str] | None = None) -> Options:

@@ -23,6 +23,7 @@ from .report.markdown import markdown
 from .report.model import SectionReport
 from .report.svg import write_charts
 from .sections.abc import Run, Section
+from .sections.fleet import fleet
 from .sections.folder_idle import folder_idle
 from .sections.garbage import garbage
 from .sections.growth import growth
@@ -39,6 +40,7 @@ _SECTIONS: dict[str, Section] = {
     "garbage": garbage,
     "watch": watch_throughput,
     "idle": folder_idle,
+    "fleet": fleet,
 }
 
 #: Needs no database; run once.

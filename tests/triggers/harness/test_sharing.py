@@ -1,0 +1,388 @@
+"""Triggerers that share watchers, in one process and on virtual time: so it is told to the second when they do."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any, ClassVar
+
+import anyio
+import pytest
+
+from asyncstore import (
+    Asset,
+    LeaseLostError,
+    MemoryBackend,
+    Settings,
+    Store,
+    StoreUnavailableError,
+    TriggererSettings,
+    WatcherOrder,
+    WatcherState,
+    connect,
+)
+from asyncstore.backends.memory.fleet import MemoryFleet
+from asyncstore.fleet import Member
+from triggers import AssetWatcher, BaseEventTrigger, Triggerer, TriggerEvent
+from triggers.testing import run_virtual, virtual_clock
+
+LEASE, BEAT = 30.0, 10.0
+NAMES = [f"asset {number}" for number in range(12)]
+
+
+class Ticking(BaseEventTrigger):
+    """Counts on, once a second."""
+
+    notes: ClassVar[list[str]] = []
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        at = await self.asset_state.aget("watermark", 0)
+        try:
+            while True:
+                at += 1
+                yield TriggerEvent(at, checkpoint={"watermark": at})
+                await anyio.sleep(1)
+        except LeaseLostError:
+            self.notes.append(f"lost {self.asset.name}")
+            raise
+
+    async def cleanup(self) -> None:
+        self.notes.append(f"cleanup {self.asset.name}")
+
+    async def on_kill(self) -> None:
+        self.notes.append(f"on_kill {self.asset.name}")
+
+
+class Failing(Ticking):
+    """Raises at once, for as long as it is told to."""
+
+    broken: ClassVar[bool] = True
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        if self.broken:
+            raise RuntimeError("broken")
+        yield TriggerEvent("mended")
+
+
+class Once(BaseEventTrigger):
+    """Returns after a minute."""
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        yield TriggerEvent("once")
+        await anyio.sleep(60)
+
+
+@pytest.fixture(autouse=True)
+def _forget() -> None:
+    Ticking.notes.clear()
+    Failing.broken = True
+
+
+def watched(*names: str, kind: type[BaseEventTrigger] = Ticking) -> list[Asset]:
+    return [Asset(name, watchers=[AssetWatcher("w", kind())]) for name in names]
+
+
+def settings(**options: Any) -> Settings:
+    given = {"lease": LEASE, "heartbeat_interval": BEAT, "block_warning": 0.0, **options}
+    return Settings(triggerer=TriggererSettings(**given))
+
+
+class World:
+    """One backend, and triggerers on it."""
+
+    def __init__(self) -> None:
+        self.backend = MemoryBackend(clock=virtual_clock())
+        self.running: dict[str, Triggerer] = {}
+
+    @asynccontextmanager
+    async def opened(self, **options: Any) -> AsyncIterator[Store]:
+        async with connect(backend=self.backend, settings=settings(**options), clock=virtual_clock()) as store:
+            yield store
+
+    async def holders(self) -> Counter[str]:
+        records = await self.backend.alist_watchers()
+        return Counter(each.owner for each in records if each.lease_age is not None)
+
+    async def states(self) -> dict[str, WatcherState]:
+        return {each.asset: each.state for each in await self.backend.alist_watchers()}
+
+    async def run(self, owner: str, assets: list[Asset], **options: Any) -> None:
+        async with self.opened(**options) as store:
+            triggerer = self.running[owner] = Triggerer(store, assets, owner=owner)
+            await triggerer.run()
+
+    async def judge(self, *names: str) -> None:
+        """Hold each watcher to one event for each number, in order."""
+        numbers: dict[str, list[Any]] = {name: [] for name in names}
+        for event in await self.backend.alist_events():
+            numbers.setdefault(event.asset, []).append(event.payload)
+        for name in names:
+            found = numbers[name]
+            assert found == list(range(1, len(found) + 1)), name
+
+
+def virtual(test: Callable[[World], Awaitable[None]]) -> Callable[[], None]:
+    """Run a test on virtual time."""
+
+    async def main() -> None:
+        with anyio.fail_after(100_000):
+            await test(World())
+
+    def run() -> None:
+        run_virtual(main)
+
+    run.__name__ = run.__qualname__ = getattr(test, "__name__", "test")
+    return run
+
+
+@virtual
+async def test_they_divide_by_capacity_and_one_that_joins_has_its_part_within_two_heartbeats(world: World) -> None:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(lambda: world.run("a", watched(*NAMES), capacity=10))
+        await anyio.sleep(1)
+        assert await world.holders() == Counter(a=10)  # its capacity
+        tasks.start_soon(lambda: world.run("b", watched(*NAMES), capacity=10))
+        await anyio.sleep(2 * BEAT)
+        assert await world.holders() == Counter(a=6, b=6)
+        tasks.start_soon(lambda: world.run("c", watched(*NAMES), capacity=20))
+        await anyio.sleep(2 * BEAT)
+        assert await world.holders() == Counter(a=3, b=3, c=6)
+        world.running["c"].stop()
+        await anyio.sleep(2)
+        assert await world.holders() == Counter(a=6, b=6)
+        for triggerer in world.running.values():
+            triggerer.stop()
+    await world.judge(*NAMES)
+    assert await world.holders() == Counter()
+
+
+@virtual
+async def test_one_that_cannot_reach_the_store_loses_its_watchers_and_joins_anew(world: World) -> None:
+    cut: set[str] = set()
+    beat, join = MemoryFleet.abeat, MemoryFleet.ajoin
+
+    async def joins(self: MemoryFleet, owner: str, **options: Any) -> Member:
+        while owner in cut:  # noqa: ASYNC110 - the fault
+            await anyio.sleep(1)
+        return await join(self, owner, **options)
+
+    async def hangs(self: MemoryFleet, member: Member, lease: timedelta) -> int | None:
+        owner = next((each.owner for each in await self.alist_members() if each.id == member.id), "")
+        while owner in cut:  # noqa: ASYNC110 - the fault
+            await anyio.sleep(1)
+        return await beat(self, member, lease)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MemoryFleet, "abeat", hangs)
+        patch.setattr(MemoryFleet, "ajoin", joins)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(lambda: world.run("a", watched(*NAMES)))
+            tasks.start_soon(lambda: world.run("b", watched(*NAMES)))
+            await anyio.sleep(3 * BEAT)
+            assert await world.holders() == Counter(a=6, b=6)
+            cut.add("a")
+            await anyio.sleep(LEASE + 1)
+            assert await world.holders() == Counter(b=12)
+            assert len([note for note in Ticking.notes if note.startswith("cleanup")]) >= 6
+            cut.clear()
+            await anyio.sleep(3 * BEAT)
+            assert await world.holders() == Counter(a=6, b=6)
+            for triggerer in world.running.values():
+                triggerer.stop()
+    await world.judge(*NAMES)
+
+
+@virtual
+async def test_a_store_that_is_away_at_the_start_is_waited_for(world: World) -> None:
+    attempts: list[float] = []
+    join = MemoryFleet.ajoin
+
+    async def away(self: MemoryFleet, *args: Any, **options: Any) -> Member:
+        attempts.append(anyio.current_time())
+        if len(attempts) < 4:
+            raise StoreUnavailableError("away")
+        return await join(self, *args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MemoryFleet, "ajoin", away)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(lambda: world.run("a", watched("a")))
+            await anyio.sleep(60)
+            assert await world.holders() == Counter(a=1)
+            world.running["a"].stop()
+    assert len(attempts) == 4
+
+
+@virtual
+async def test_what_only_some_can_run_stays_with_them(world: World) -> None:
+    both, first, second = NAMES[:4], NAMES[4:8], NAMES[8:]
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(lambda: world.run("a", watched(*both, *first)))
+        tasks.start_soon(lambda: world.run("b", watched(*second, *both)))
+        await anyio.sleep(4 * BEAT)
+        assert await world.holders() == Counter(a=6, b=6)
+        owners = {each.asset: each.owner for each in await world.backend.alist_watchers()}
+        assert {owners[name] for name in first} == {"a"}
+        assert {owners[name] for name in second} == {"b"}
+        # Nobody declares these any more: they wait.
+        world.running["a"].stop()
+        await anyio.sleep(4 * BEAT)
+        assert await world.holders() == Counter(b=8)
+        states = await world.states()
+        assert {states[name] for name in first} == {WatcherState.WAITING}
+        world.running["b"].stop()
+    await world.judge(*NAMES)
+
+
+@virtual
+async def test_what_returned_stays_done_until_it_is_restarted(world: World) -> None:
+    await world.run("a", watched("a", kind=Once))
+    assert await world.states() == {"a": WatcherState.DONE}
+    await world.run("b", watched("a", kind=Once))
+    assert len(await world.backend.alist_events()) == 1
+    async with world.opened() as store:
+        await store.aorder_watcher(Asset("a"), "w", WatcherOrder.RESTART)
+        await Triggerer(store, watched("a", kind=Once)).run()
+        assert len(await world.backend.alist_events()) == 2
+        await Triggerer(store, watched("a", kind=Once), begin_anew=True).run()
+    assert len(await world.backend.alist_events()) == 3
+
+
+@virtual
+async def test_beyond_the_capacity_they_wait_for_room(world: World) -> None:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(lambda: world.run("a", watched("a", "b", "c", kind=Once), capacity=2))
+        await anyio.sleep(30)
+        assert Counter((await world.states()).values()) == {WatcherState.RUNNING: 2, WatcherState.WAITING: 1}
+    assert set((await world.states()).values()) == {WatcherState.DONE}
+    assert len(await world.backend.alist_events()) == 3
+
+
+@virtual
+async def test_one_that_fails_again_and_again_is_crash_looping_and_a_restart_does_not_wait(world: World) -> None:
+    async with world.opened() as operator, anyio.create_task_group() as tasks:
+        tasks.start_soon(
+            lambda: world.run(
+                "a", [*watched("bad", kind=Failing), *watched("good")], restart_delay=5, crash_loop_after=3
+            )
+        )
+        await anyio.sleep(2)
+        assert (await world.states())["bad"] is WatcherState.BACKING_OFF
+        await anyio.sleep(100)
+        assert (await world.states())["bad"] is WatcherState.CRASH_LOOPING
+        record = next(each for each in await operator.alist_watchers() if each.asset == "bad")
+        assert record.restarts >= 3
+        assert "RuntimeError: broken" in (record.last_error or "")
+        Failing.broken = False
+        await operator.aorder_watcher(Asset("bad"), "w", WatcherOrder.RESTART)
+        await anyio.sleep(1)
+        assert (await world.states())["bad"] is WatcherState.DONE
+        assert "mended" in [each.payload for each in await operator.events(Asset("bad")).alist()]
+        world.running["a"].stop()
+    await world.judge("good")
+
+
+@virtual
+async def test_a_kill_while_it_backs_off_still_calls_on_kill(world: World) -> None:
+    async with world.opened() as operator, anyio.create_task_group() as tasks:
+        tasks.start_soon(lambda: world.run("a", watched("bad", kind=Failing), restart_delay=100))
+        await anyio.sleep(10)
+        Ticking.notes.clear()
+        record = await operator.aorder_watcher(Asset("bad"), "w", WatcherOrder.KILL)
+        assert record.asked is WatcherOrder.KILL
+        await anyio.sleep(1)
+        assert Ticking.notes == ["on_kill bad", "cleanup bad"]
+        assert await world.states() == {"bad": WatcherState.KILLED}
+        world.running["a"].stop()
+
+
+@virtual
+async def test_pause_and_resume(world: World) -> None:
+    async with world.opened() as operator, anyio.create_task_group() as tasks:
+        tasks.start_soon(lambda: world.run("a", watched("a", "b")))
+        await anyio.sleep(5)
+        await operator.aorder_watcher(Asset("a"), "w", WatcherOrder.PAUSE)
+        await anyio.sleep(1)
+        assert await world.states() == {"a": WatcherState.PAUSED, "b": WatcherState.RUNNING}
+        count = len(await operator.events(Asset("a")).alist())
+        await anyio.sleep(100)
+        assert len(await operator.events(Asset("a")).alist()) == count
+        await operator.aorder_watcher(Asset("a"), "w", WatcherOrder.RESUME)
+        await anyio.sleep(1)
+        assert await world.states() == {"a": WatcherState.RUNNING, "b": WatcherState.RUNNING}
+        world.running["a"].stop()
+    await world.judge("a", "b")
+    assert "on_kill a" not in Ticking.notes
+
+
+def test_an_idle_triggerer_asks_as_little_for_many_watchers_as_for_few() -> None:
+    def calls(count: int) -> Counter[str]:
+        found: Counter[str] = Counter()
+
+        async def main() -> None:
+            world = World()
+            with pytest.MonkeyPatch.context() as patch:
+                for name in ("abeat", "asurvey", "aload", "aclaim", "aorders", "arelease", "adeclare"):
+                    patch.setattr(MemoryFleet, name, _counted(getattr(MemoryFleet, name), name, found))
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(lambda: world.run("a", watched(*map(str, range(count)), kind=Once)))
+                    await anyio.sleep(1)
+                    found.clear()
+                    await anyio.sleep(50)
+                    seen = Counter(found)
+                    world.running["a"].stop()
+            found.clear()
+            found.update(seen)
+
+        run_virtual(main)
+        return found
+
+    few, many = calls(2), calls(500)
+    assert few == many
+    assert few["abeat"] == 5
+    assert few["aclaim"] == 0
+
+
+def _counted(function: Any, name: str, found: Counter[str]) -> Any:
+    async def counted(*args: Any, **options: Any) -> Any:
+        found[name] += 1
+        return await function(*args, **options)
+
+    return counted
+
+
+@virtual
+async def test_a_drain_says_that_it_takes_no_more(world: World) -> None:
+    class Slow(Ticking):
+        async def cleanup(self) -> None:
+            await anyio.sleep(2)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(lambda: world.run("a", watched("a", "b", kind=Slow)))
+        await anyio.sleep(1)
+        world.running["a"].stop()
+        await anyio.sleep(1)
+        (member,) = await world.backend.fleet.alist_members()
+        assert (member.draining, member.running) == (True, 2)
+    assert await world.holders() == Counter()
+
+
+def test_the_log_says_when_a_lease_is_lost(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "triggers")
+
+    @virtual
+    async def course(world: World) -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(lambda: world.run("a", watched("a")))
+            await anyio.sleep(1)
+            (member,) = await world.backend.fleet.alist_members()
+            await world.backend.fleet.abury([member.id])
+            await anyio.sleep(BEAT)
+            world.running["a"].stop()
+
+    course()
+    assert "joining anew" in caplog.text
+    assert "claimed by another process" in caplog.text or "lease has run out" in caplog.text
