@@ -8,6 +8,7 @@ from .errors import DiscoveryError, InvalidHandlerError, InvalidTriggerError, Sh
 from .events import TriggerEvent
 from .handlers import Handler, HandlerRunner, on_event
 from .harness import Triggerer
+from .poison import Poison, SetAside
 from .sources import FolderTrigger
 from .streams.records import AdvanceItem, Verdict
 from .watcher import AssetWatcher
@@ -24,6 +25,8 @@ __all__ = [
     "HandlerRunner",
     "InvalidHandlerError",
     "InvalidTriggerError",
+    "Poison",
+    "SetAside",
     "SharedStreamError",
     "SharedStreamProducer",
     "TriggerError",

@@ -6,6 +6,7 @@ import inspect
 import json
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Hashable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import lru_cache
 from typing import Any, ClassVar, Self, cast
 
@@ -13,6 +14,7 @@ from asyncstore import Asset, AssetStoreAccessors, JsonValue, StoreError
 
 from .errors import InvalidTriggerError
 from .events import TriggerEvent
+from .poison import Items
 from .streams.alone import events_alone
 from .streams.records import AdvanceItem
 from .streams.source import Source
@@ -104,6 +106,7 @@ class BaseEventTrigger(BaseTrigger):
 
     _asset: Asset | None = None
     _asset_state: AssetStoreAccessors | None = None
+    _items: Items | None = None
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Refuse a class that watches nothing, and remember the arguments."""
@@ -138,14 +141,34 @@ class BaseEventTrigger(BaseTrigger):
             raise StoreError("self.asset_state is there from the start of run(), in a trigger that a triggerer runs")
         return self._asset_state
 
-    def bind(self, asset: Asset, asset_state: AssetStoreAccessors) -> None:
+    def bind(self, asset: Asset, asset_state: AssetStoreAccessors, items: Items | None = None) -> None:
         """Tie the trigger to what it watches; for whoever runs it.
 
         :param asset: the watched asset.
         :param asset_state: the state of assets.
+        :param items: counts the failures of items; None where nobody does.
         """
         self._asset = asset
         self._asset_state = asset_state
+        self._items = items
+
+    def item(self, key: str) -> AbstractAsyncContextManager[None]:
+        """Say which item of the source is handled in a block, so that one that always fails does not stop the others.
+
+        ::
+
+            async for order in orders_after(since):
+                async with self.item(order.id):
+                    yield TriggerEvent(parse(order), checkpoint={"watermark": order.id})
+
+        What the block raises ends the attempt as ever, and counts against the item, also across restarts. With
+        `AssetWatcher(..., poison=Poison(attempts=5))` the fifth failure is swallowed instead, the item is set aside
+        with its traceback, and the loop goes on with the next one. Without a policy the block does nothing. Errors of
+        the store count against no item.
+
+        :param key: names the item for this watcher, whenever it comes again.
+        """
+        return nullcontext() if self._items is None else self._items.handling(key)
 
     def shared_stream_key(self) -> Hashable | None:
         """Name the stream that this watcher shares with others of its class; None, the default, shares nothing.

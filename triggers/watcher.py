@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .abc import BaseTrigger
+from .poison import Poison
 
 __all__ = ["AssetWatcher"]
 
@@ -16,12 +17,14 @@ class AssetWatcher:
     :param name: with the asset, the watcher's identity: its state, keys and claim stay with it, whatever the
         trigger's arguments become.
     :param trigger: what watches.
+    :param poison: what becomes of an item that fails again and again (`BaseEventTrigger.item`); None to try for ever.
     :raises TypeError: an argument is of another type.
     :raises ValueError: the name is empty or too long.
     """
 
     name: str
     trigger: BaseTrigger
+    poison: Poison | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -32,3 +35,5 @@ class AssetWatcher:
             raise TypeError(
                 f"watcher {self.name!r}: a trigger is an instance of a BaseTrigger subclass, not {self.trigger!r}"
             )
+        if not isinstance(self.poison, Poison | None):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"watcher {self.name!r}: poison is a Poison or None, not {self.poison!r}")

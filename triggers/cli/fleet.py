@@ -9,9 +9,11 @@ from asyncstore.cli.failures import Misuse
 from asyncstore.cli.output import emit
 from asyncstore.cli.running import open_store, run
 
+from ..poison import forget_set_aside, list_set_aside
 from .showing import (
     TRIGGERER_HEAD,
     WATCHER_HEAD,
+    aside_json,
     details,
     table,
     triggerer_json,
@@ -84,7 +86,9 @@ def show(ctx: click.Context, asset: str, name: str | None, as_json: bool) -> Non
     run(ctx, main)
 
 
-async def _find(store: Store, asset: str, name: str | None) -> tuple[AssetScope, WatcherRecord]:
+async def _find(
+    store: Store, asset: str, name: str | None, *, several: bool = False
+) -> tuple[AssetScope, WatcherRecord]:
     watchers = await store.alist_watchers()
     names = {each.asset for each in watchers}
     if asset not in names:
@@ -95,10 +99,47 @@ async def _find(store: Store, asset: str, name: str | None) -> tuple[AssetScope,
     if not found:
         there = ", ".join(repr(each.name) for each in watchers if each.asset == asset) or "none"
         raise Misuse(f"asset {asset!r} has no watcher {name!r} (there are: {there})" if name else f"{asset!r} has none")
-    if len(found) > 1:
+    if len(found) > 1 and not several:
         there = ", ".join(repr(each.name) for each in found)
         raise Misuse(f"asset {asset!r} has several watchers; name one of {there}")
     return AssetScope(name=asset), found[0]
+
+
+@triggers.command("failed", short_help="List items that watchers failed at.")
+@click.argument("asset")
+@click.pass_context
+def list_failed(ctx: click.Context, asset: str) -> None:
+    """List the items that the watchers of ASSET failed at, as JSON, one a line, with the traceback.
+
+    With "aside": true the watcher has gone on without the item.
+    """
+
+    async def main() -> None:
+        async with open_store(ctx) as store:
+            scope, _ = await _find(store, asset, None, several=True)
+            found = await list_set_aside(store.asset_state[scope])
+        emit(aside_json(each) for each in found)
+
+    run(ctx, main)
+
+
+@triggers.command("forget", short_help="Forget an item that a watcher failed at.")
+@click.argument("asset")
+@click.argument("item")
+@click.option("--watcher", help="Of this watcher; needed where the asset has several.")
+@click.pass_context
+def forget(ctx: click.Context, asset: str, item: str, watcher: str | None) -> None:
+    """Forget that a watcher of ASSET failed at ITEM: it counts from nothing where the source gives it again."""
+
+    async def main() -> None:
+        async with open_store(ctx) as store:
+            scope, record = await _find(store, asset, watcher)
+            state = store.asset_state[scope]
+            if item not in {each.item for each in await list_set_aside(state) if each.watcher == record.name}:
+                raise Misuse(f"watcher {record.name!r} of asset {record.asset!r} has not failed at {item!r}")
+            await forget_set_aside(state, record.name, item)
+
+    run(ctx, main)
 
 
 _DONE = {

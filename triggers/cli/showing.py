@@ -8,9 +8,12 @@ from datetime import datetime, timedelta
 from asyncstore import JsonValue, TriggererRecord, WatcherRecord
 from asyncstore.cli.output import json_line
 
+from ..poison import SetAside
+
 __all__ = [
     "TRIGGERER_HEAD",
     "WATCHER_HEAD",
+    "aside_json",
     "details",
     "table",
     "triggerer_json",
@@ -122,6 +125,18 @@ def watcher_json(record: WatcherRecord) -> str:
         "last_error": record.last_error,
         "last_error_at": _iso(record.last_error_at),
         "updated_at": _iso(record.updated_at),
+    }
+    return json_line(shape)
+
+
+def aside_json(failed: SetAside) -> str:
+    """Write an item that a watcher failed at as one line of JSON."""
+    shape: dict[str, JsonValue] = {
+        "watcher": failed.watcher,
+        "item": failed.item,
+        "attempts": failed.attempts,
+        "aside": failed.is_aside,
+        "error": failed.error,
     }
     return json_line(shape)
 

@@ -36,6 +36,7 @@ from ..abc import BaseEventTrigger, BaseTrigger, arguments_text
 from ..errors import InvalidTriggerError
 from ..events import TriggerEvent
 from ..pacing import Backoff, Drain
+from ..poison import Items
 from ..streams.hub import StreamHub
 from ..watcher import AssetWatcher
 
@@ -308,7 +309,9 @@ class Supervisor:
     def _bound(self, claimed: ClaimedWatcher) -> BaseTrigger:
         trigger = self.fresh()
         if isinstance(trigger, BaseEventTrigger):
-            trigger.bind(self.asset, claimed.asset_state)
+            poison = self.watcher.poison
+            state = claimed.asset_state
+            trigger.bind(self.asset, state, None if poison is None else Items(state, self.watcher.name, poison))
         return trigger
 
     async def _kill(self, claimed: ClaimedWatcher) -> None:
