@@ -96,6 +96,10 @@ class Fleet(ABC):
         """
 
     @abstractmethod
+    async def aheld(self, member: Member) -> list[Claim]:
+        """Read which watchers the member has: a claim or a release may have been made whose answer was lost."""
+
+    @abstractmethod
     async def aorders(self, member: Member) -> dict[int, WatcherOrder]:
         """Read what people ask of the member's watchers."""
 

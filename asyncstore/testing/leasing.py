@@ -270,7 +270,10 @@ class LeaseConformance(ConformanceBase):
     @awaited
     @requires(Capability.COMMIT)
     async def test_orders_that_are_overtaken(self, harness: Harness) -> None:
-        """Take a pause back that is not done yet; keep what was asked of a member that ends before it does it."""
+        """Take a pause back that is not done yet; keep what was asked of a member that ends before it does it.
+
+        A kill is done by whoever has the watcher next, for `on_kill()` is to be called.
+        """
         scene = await _Scene(harness, 4).declare()
         one = await scene.join()
         await scene.claim(one, 0, 1, 2, 3)
@@ -281,8 +284,29 @@ class LeaseConformance(ConformanceBase):
         await scene.order(2, WatcherOrder.KILL)
         await scene.order(3, WatcherOrder.RESTART)
         await scene.fleet.aleave(one)
-        rest = [WatcherState.WAITING, WatcherState.PAUSED, WatcherState.KILLED, WatcherState.WAITING]
+        rest = [WatcherState.WAITING, WatcherState.PAUSED, WatcherState.WAITING, WatcherState.WAITING]
         assert await scene.states() == rest
+        two = await scene.join("two")
+        await scene.claim(two, 2)
+        assert await scene.fleet.aorders(two) == {scene.ids[2]: WatcherOrder.KILL}
+        await scene.fleet.arelease(two, {scene.ids[2]: WatcherState.KILLED})
+        assert (await scene.states())[2] is WatcherState.KILLED
+
+    @awaited
+    @requires(Capability.COMMIT)
+    async def test_orders_that_come_while_a_watcher_is_given_back(self, harness: Harness) -> None:
+        """Let a restart win over how the watcher ends, and keep a kill for whoever has it next."""
+        scene = await _Scene(harness, 3).declare()
+        one = await scene.join()
+        await scene.claim(one, 0, 1, 2)
+        await scene.order(0, WatcherOrder.RESTART)
+        await scene.order(1, WatcherOrder.RESTART)
+        await scene.order(2, WatcherOrder.KILL)
+        ends = [WatcherState.DONE, WatcherState.PAUSED, WatcherState.PAUSED]
+        await scene.fleet.arelease(one, dict(zip(scene.ids, ends, strict=True)))
+        assert await scene.states() == [WatcherState.WAITING] * 3
+        await scene.claim(one, 0, 1, 2)
+        assert await scene.fleet.aorders(one) == {scene.ids[2]: WatcherOrder.KILL}
 
     @awaited
     @requires(Capability.COMMIT)

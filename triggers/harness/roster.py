@@ -131,12 +131,43 @@ class Roster:
                 return False
             for claim in claims:
                 if claim.watcher_id in self._known:
-                    self._known[claim.watcher_id][0].expect()
+                    self._expect(self._known[claim.watcher_id][0])
             for number, claim in enumerate(claims):
                 self._start(claim)
                 if number % _A_TURN == 0:
                     await anyio.lowlevel.checkpoint()
         return True
+
+    @property
+    def held(self) -> int:
+        """Return how many watchers this triggerer should have."""
+        return len(self.running) + len(self._ended)
+
+    def reconcile(self, held: Iterable[Claim]) -> None:
+        """Run what this triggerer has and does not run, and stop what it runs and has not.
+
+        :param held: what it has, by the store.
+        """
+        fences = {claim.watcher_id: claim.fence for claim in held}
+        for watcher_id, fence in fences.items():
+            if watcher_id not in self.running and watcher_id not in self._ended:
+                if watcher_id in self._known:
+                    self._expect(self._known[watcher_id][0])
+                    self._start(Claim(watcher_id, fence))
+                else:
+                    self._ended[watcher_id] = WatcherState.WAITING
+                    self._change.set()
+        for watcher_id, supervisor in list(self.running.items()):
+            if watcher_id not in fences:
+                supervisor.abandon()
+        for watcher_id in [each for each in self._ended if each not in fences]:
+            del self._ended[watcher_id]
+
+    def _expect(self, supervisor: Supervisor) -> None:
+        try:
+            supervisor.expect()
+        except Exception as error:  # its attempt will raise the same, and back off
+            logger.warning("%s cannot say which stream it shares", supervisor, exc_info=error)
 
     def _start(self, claim: Claim) -> None:
         found = self._known.get(claim.watcher_id)
@@ -203,22 +234,28 @@ class Roster:
         """Tell whether nothing runs here, nor waits to be given back."""
         return not self.running and not self._ended
 
-    async def stop(self, member: Member, *, lost: bool) -> None:
-        """Stop every watcher, and give all back as they end; bounded by the drain, whatever happens to the database.
+    def begin_to_stop(self, *, lost: bool) -> None:
+        """Have every watcher stop.
 
-        :param member: the member that has them.
-        :param lost: its lease is lost, so there is nothing to give back.
+        :param lost: the lease is lost, so there is nothing to give back.
         """
         for supervisor in list(self.running.values()):
             if lost:
                 supervisor.abandon()
             else:
                 supervisor.stop()
+
+    async def stop(self, member: Member, *, lost: bool) -> None:
+        """Wait for every watcher to stop, and give all back as they end; bounded by the drain.
+
+        :param member: the member that has them.
+        :param lost: its lease is lost, so there is nothing to give back.
+        """
         timeout = self._around.settings.drain_timeout + _GRACE
         with CancelScope(shield=True, deadline=anyio.current_time() + timeout):
-            while self.running:
-                tasks = [each.task for each in self.running.values() if each.task is not None]
-                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            while self.running or (self._ended and not lost):
+                if tasks := [each.task for each in self.running.values() if each.task is not None]:
+                    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
                 await anyio.sleep(_GATHER)
                 if not lost:
                     with suppress(StoreError):

@@ -86,7 +86,7 @@ class Sharing:
                 self._membership.wake()
             free = [each for each in free if each in self._roster.known]
         await self._balance([each for each in survey.peers if each.remaining], free)
-        return self._roster.is_idle and not free and await self._is_finished()
+        return self._roster.is_idle and self._roster.complete and not free and await self._is_finished()
 
     async def _is_finished(self) -> bool:
         unfinished = await self._fleet.aunfinished(self._membership.member)
@@ -115,6 +115,9 @@ class Sharing:
         active = [each for each in peers if not each.draining]
         capacities = {each.id: each.capacity for each in active}
         load = await self._fleet.aload({each.declares for each in active})
+        if load.held.get(self._membership.member.id, 0) != self._roster.held:
+            # The answer to a claim or a release was lost; or one of them is just on its way.
+            self._roster.reconcile(await self._fleet.aheld(self._membership.member))
         able = _Able(active, load)
         shares = divide(able.counts(), capacities)
         await self._claim(free, shares.get(self._membership.member.id, {}), able, capacities)
@@ -136,8 +139,10 @@ class Sharing:
             if len(wanted) < room and (left.get(group, 0) > 0 or waits):
                 left[group] = left.get(group, 0) - 1
                 wanted.append(watcher_id)
-        if wanted and not await self._roster.claim(self._membership.member, self._owner, wanted):
-            self._membership.wake()
+        if wanted:
+            self._attention = None  # something may be asked of what is claimed
+            if not await self._roster.claim(self._membership.member, self._owner, wanted):
+                self._membership.wake()
 
     def _give(self, shares: Mapping[int, Mapping[Able, int]], able: _Able, load: Load) -> None:
         me = self._membership.member.id

@@ -199,7 +199,7 @@ class Supervisor:
         """
         self._claimed = claimed = ClaimedWatcher(self._around.store.core, self.asset, lease)
         self._asked, self._stopping, self._killed = None, False, False
-        self.left, self.lost, self.vanished = None, False, False
+        self.left, self.lost, self.vanished, self._finished = None, False, False, False
         self.state = WatcherState.RUNNING
         try:
             while not self._is_over:
@@ -214,9 +214,11 @@ class Supervisor:
             logger.critical("%s ended by an error of the triggerer's own", self, exc_info=error)
         finally:
             self._scope = self._claimed = self.state = self.task = None
-            if self._shares:
-                self._around.streams.retire(self._place, elsewhere=not self._finished)
-            self._around.ended(self, lease)
+            try:
+                if self._shares:
+                    self._around.streams.retire(self._place, elsewhere=not self._finished)
+            finally:
+                self._around.ended(self, lease)
 
     @property
     def _is_over(self) -> bool:
@@ -246,6 +248,15 @@ class Supervisor:
             started = anyio.current_time()
             try:
                 await self._attempt(claimed)
+            except asyncio.CancelledError as error:
+                task = asyncio.current_task()
+                if self._scope is None or self._scope.cancel_called or task is None or task.cancelling():
+                    raise
+                # Nobody cancels: its own code raised it, as a future does that somebody cancelled.
+                failure = InvalidTriggerError(f"{self} raised CancelledError, though nobody cancelled it")
+                failure.__cause__ = error
+                await self._back_off(claimed, failure, anyio.current_time() - started)
+                await self._report(claimed, WatcherState.RUNNING, restarted=True)
             except LeaseLostError as error:
                 self.lost = True
                 logger.error("%s stops: %s", self, error)
@@ -258,6 +269,8 @@ class Supervisor:
                     return
                 await self._report(claimed, WatcherState.RUNNING, restarted=True)
             else:
+                if self._stopping or self._asked is not None:
+                    return  # it was cancelled, and returned for that
                 logger.info("%s is done", self)
                 self.left, self._finished = WatcherState.DONE, True
                 return

@@ -175,9 +175,10 @@ class Triggerer:
 
     async def _leave(self, membership: Membership, *, lost: bool) -> None:
         fleet, member = self._store.backend.fleet, membership.member
+        self._roster.begin_to_stop(lost=lost)
         if not lost:
-            # A cancellation has begun the drain. Where it has not, everything is done, and soon over.
-            with self._drain.shield(self._settings.drain_timeout):
+            # The watchers stop meanwhile, and need most of the time.
+            with self._drain.shield(self._settings.drain_timeout / 4):
                 await _quietly(fleet.adrain(member))
         await self._roster.stop(member, lost=lost)
         if not lost:

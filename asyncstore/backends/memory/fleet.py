@@ -171,7 +171,9 @@ class MemoryFleet(Fleet):
             claims: list[Claim] = []
             for each in map(self._tables.watchers.get, sorted(watchers)):
                 if each is not None and self._is_free(each):
+                    asked = each.asked
                     each.leave(WatcherState.RUNNING, now)
+                    each.asked = asked  # to be killed by whoever has it next
                     each.holder, each.owner, each.restarts = member.id, owner, 0
                     each.claimed_at = now
                 if each is not None and each.holder == member.id:
@@ -189,14 +191,21 @@ class MemoryFleet(Fleet):
         self._hub.told([_WORD])
 
     def _leave(self, watcher: HeldWatcher, state: WatcherState) -> None:
-        # What was asked of a watcher that nobody runs any more is done by leaving it so.
-        if state is WatcherState.WAITING and watcher.asked is WatcherOrder.PAUSE:
-            state = WatcherState.PAUSED
-        elif state is WatcherState.WAITING and watcher.asked is WatcherOrder.KILL:
-            state = WatcherState.KILLED
-        elif state is WatcherState.PAUSED and watcher.asked is None:  # resumed meanwhile
+        # As `_left` of the metastore's statements.
+        asked = watcher.asked
+        to_kill = asked is WatcherOrder.KILL and state is not WatcherState.KILLED
+        if to_kill or asked is WatcherOrder.RESTART or (state is WatcherState.PAUSED and asked is None):
             state = WatcherState.WAITING
+        elif state is WatcherState.WAITING and asked is WatcherOrder.PAUSE:
+            state = WatcherState.PAUSED
         watcher.leave(state, self._tables.now())
+        watcher.asked = asked if to_kill else None
+
+    async def aheld(self, member: Member) -> list[Claim]:
+        """Read which watchers the member has."""
+        with self._lock:
+            watchers = self._tables.watchers.values()
+            return [Claim(each.id, each.fence) for each in watchers if each.holder == member.id]
 
     async def aorders(self, member: Member) -> dict[int, WatcherOrder]:
         """Read what people ask of the member's watchers."""

@@ -67,6 +67,10 @@ class MetastoreFleet(Fleet):
         """Give watchers back."""
         await self._database.write(fleet.release, member, watchers, self._database.now)
 
+    async def aheld(self, member: Member) -> list[Claim]:
+        """Read which watchers the member has."""
+        return await self._database.read(fleet.held, member)
+
     async def aorders(self, member: Member) -> dict[int, WatcherOrder]:
         """Read what people ask of the member's watchers."""
         return await self._database.read(fleet.orders, member)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -352,6 +353,60 @@ def _counted(function: Any, name: str, found: Counter[str]) -> Any:
         return await function(*args, **options)
 
     return counted
+
+
+@virtual
+async def test_a_claim_whose_answer_is_lost_is_found_and_run(world: World) -> None:
+    claim, lost = MemoryFleet.aclaim, [True]
+
+    async def loses(self: MemoryFleet, *args: Any, **options: Any) -> Any:
+        found = await claim(self, *args, **options)
+        if lost:
+            lost.clear()
+            raise StoreUnavailableError("the answer was lost")
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MemoryFleet, "aclaim", loses)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(lambda: world.run("a", watched(*NAMES)))
+            await anyio.sleep(6 * BEAT)
+            events = {event.asset for event in await world.backend.alist_events()}
+            assert events == set(NAMES)
+            world.running["a"].stop()
+    await world.judge(*NAMES)
+
+
+@virtual
+async def test_a_watcher_that_raises_a_cancellation_of_its_own_backs_off(world: World) -> None:
+    class Cancelled(Ticking):
+        async def run(self) -> AsyncIterator[TriggerEvent]:
+            job = asyncio.get_running_loop().create_future()
+            job.cancel()  # by somebody else, say
+            yield TriggerEvent(await job)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(lambda: world.run("a", watched("a", kind=Cancelled), restart_delay=5))
+        await anyio.sleep(1)
+        assert await world.states() == {"a": WatcherState.BACKING_OFF}
+        world.running["a"].stop()
+
+
+@virtual
+async def test_a_watcher_that_returns_when_it_is_cancelled_is_not_done(world: World) -> None:
+    class Polite(Ticking):
+        async def run(self) -> AsyncIterator[TriggerEvent]:
+            yield TriggerEvent(1)
+            try:
+                await anyio.sleep_forever()
+            except anyio.get_cancelled_exc_class():
+                return
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(lambda: world.run("a", watched("a", kind=Polite)))
+        await anyio.sleep(1)
+        world.running["a"].stop()
+    assert await world.states() == {"a": WatcherState.WAITING}
 
 
 @virtual

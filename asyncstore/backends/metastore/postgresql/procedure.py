@@ -26,6 +26,7 @@ _HOLD_REGISTRY = "SELECT pg_advisory_xact_lock(1634956147, 2)"
 _REGISTRY = {
     *(assets.register_asset, assets.register_assets),
     *(assets.set_active, assets.delete_asset, assets.sweep_assets),
+    fleet.join,  # which declarations are stale is decided by who is there
 }
 _TELL_ALL = "SELECT asyncstore_tell_all()"
 _TELL_WORDS = "SELECT asyncstore_tell_words($1)"

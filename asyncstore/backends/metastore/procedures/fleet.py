@@ -25,6 +25,7 @@ __all__ = [
     "declare",
     "drain",
     "extend",
+    "held",
     "join",
     "leave",
     "list_members",
@@ -149,6 +150,12 @@ def release(member: Member, watchers: Mapping[int, WatcherState], now: Now) -> P
         yield ask(
             statements.fleet.release_watchers, ids=sorted(ids), triggerer_id=member.id, new_state=new_state, now=now()
         )
+
+
+def held(member: Member) -> Procedure[list[Claim]]:
+    """Read which watchers a member has."""
+    rows, _ = yield ask(statements.fleet.list_held, triggerer_id=member.id)
+    return [Claim(watcher_id, fence) for watcher_id, fence in rows]
 
 
 def orders(member: Member) -> Procedure[dict[int, WatcherOrder]]:

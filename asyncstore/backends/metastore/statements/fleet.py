@@ -52,6 +52,7 @@ __all__ = [
     "leave_watcher",
     "list_claimed",
     "list_free",
+    "list_held",
     "list_orders",
     "list_runnable",
     "list_triggerers",
@@ -214,7 +215,6 @@ def claim_free() -> Executable:
             triggerer_id=bindparam("triggerer_id", type_=BigInteger),
             owner=bindparam("new_owner"),
             state=WatcherState.RUNNING.value,
-            asked=null(),
             restarts=0,
             claimed_at=NOW,
             updated_at=NOW,
@@ -229,24 +229,32 @@ def list_claimed() -> Executable:
     )
 
 
+def list_held() -> Executable:
+    """List the watchers that a triggerer has, with their fencing numbers."""
+    return select(watcher.c.id, watcher.c.fence).where(
+        watcher.c.triggerer_id == bindparam("triggerer_id", type_=BigInteger)
+    )
+
+
 def _locked(*conditions: ColumnElement[bool]) -> Select[Any]:
     # Rows are locked in the order of their ids, by everybody.
     return select(watcher.c.id).where(*conditions).order_by(watcher.c.id).with_for_update()
 
 
 def _left(state: ColumnElement[Any]) -> dict[str, Any]:
-    # What was asked of a watcher that nobody runs any more is done by leaving it so.
-    waiting = state == WatcherState.WAITING.value
+    # What was asked while it was given back: whoever has it next kills it; the rest is done by leaving it so.
+    asked, waiting = watcher.c.asked, WatcherState.WAITING.value
+    to_kill = and_(asked == WatcherOrder.KILL.value, state != WatcherState.KILLED.value)
     return {
         "fence": watcher.c.fence + 1,
         "triggerer_id": null(),
-        "asked": null(),
+        "asked": case((to_kill, asked), else_=null()),
         "updated_at": NOW,
         "state": case(
-            (and_(waiting, watcher.c.asked == WatcherOrder.PAUSE.value), WatcherState.PAUSED.value),
-            (and_(waiting, watcher.c.asked == WatcherOrder.KILL.value), WatcherState.KILLED.value),
+            (or_(to_kill, asked == WatcherOrder.RESTART.value), waiting),
+            (and_(state == waiting, asked == WatcherOrder.PAUSE.value), WatcherState.PAUSED.value),
             # Resumed while it was about to be paused.
-            (and_(state == WatcherState.PAUSED.value, watcher.c.asked.is_(None)), WatcherState.WAITING.value),
+            (and_(state == WatcherState.PAUSED.value, asked.is_(None)), waiting),
             else_=state,
         ),
     }
