@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from datetime import timedelta
+from time import monotonic
+from typing import Any
 
 import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -20,6 +22,7 @@ from asyncstore import (
     WatcherOrder,
     WatcherState,
 )
+from asyncstore.backends.metastore.postgresql import link
 from asyncstore.fleet import Member
 from tests.postgres.databases import Databases
 from tests.postgres.held import waiting
@@ -116,3 +119,23 @@ async def test_orders_and_takeovers_at_once_end_in_one_state(two: Two) -> None:
         await two.first.fleet.aorder(scope, "w", WatcherOrder.RESTART)
         member = await two.first.fleet.ajoin("again", capacity=1, watchers=two.ids, lease=LEASE)
         assert await two.first.fleet.aclaim(member, "again", two.ids)
+
+
+async def test_a_transaction_whose_client_has_gone_silent_holds_nobody_up_for_long(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "_IDLE", 200)
+    await two.begin()
+    pool: Any = two.first._database._here.get().pool  # type: ignore[attr-defined]
+    silent = await pool.open(monotonic() + 10)
+    try:
+        # As a triggerer that is frozen while it claims.
+        await silent.begin()
+        await silent.step("UPDATE asyncstore_triggerer SET attention = attention WHERE id = $1", two.members[0].id)
+        two.clock.advance(LEASE - timedelta(seconds=1))
+        assert await two.second.fleet.abeat(two.members[1], LEASE) is not None
+        two.clock.advance(timedelta(seconds=1))
+        assert await two.second.fleet.abury() == 1
+        assert await two.second.fleet.aclaim(two.members[1], "second", two.ids)
+    finally:
+        pool.drop(silent)

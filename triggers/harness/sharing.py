@@ -75,9 +75,12 @@ class Sharing:
         survey = await fleet.asurvey(member)
         gone = [each.id for each in survey.peers if each.id != member.id and is_gone(each.process)]
         if gone or any(not each.remaining for each in survey.peers if each.id != member.id):
-            freed = await fleet.abury(gone)
-            logger.info("a triggerer is gone; %d watchers are free", freed)
-            survey = await fleet.asurvey(member)
+            try:
+                freed = await fleet.abury(gone)
+                logger.info("a triggerer is gone; %d watchers are free", freed)
+                survey = await fleet.asurvey(member)
+            except StoreError as error:  # what is free already must not wait for that
+                logger.warning("the watchers of a triggerer that is gone are not free yet: %s", error)
         self._wake_for(survey.peers)
         free = [each for each in survey.free if each not in self._roster.running]
         if not self._roster.complete or any(each not in self._roster.known for each in free):

@@ -28,6 +28,11 @@ _REVISION = f"SELECT version_num FROM {VERSION_TABLE}"  # noqa: S608
 _DRAWN = f"SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM {PREFIX}version"  # noqa: S608
 
 
+#: Milliseconds after which the server ends a transaction of several statements whose client has gone silent: nobody may
+#: hold its locks for as long as a process is frozen, or a machine that was lost is not missed.
+_IDLE = 5_000
+
+
 class Link:
     """Run statements on one connection, one at a time.
 
@@ -113,7 +118,7 @@ class Link:
     async def begin(self) -> None:
         """Begin a transaction of several statements."""
         self._warnings.clear()
-        begin = "BEGIN ISOLATION LEVEL READ COMMITTED"
+        begin = f"BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = {_IDLE}"
         await self.raw.execute(f"{begin}; {self._preamble()}" if self._target.pooled else begin)
 
     async def step(self, text: str, *arguments: Any) -> tuple[list[Row], int]:
