@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import replace
 from functools import partial
 from time import monotonic
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, Generic, ParamSpec, TypeVar, cast
 from weakref import WeakSet
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -302,7 +302,10 @@ class PostgresqlDatabase(Database):
         else:
             # Locks are held from one statement to the next, and the caller's loop may be blocked in between.
             async with self._here.get().threads:
-                done = await in_thread(partial(self._sync.run, work), name="asyncstore transaction")
+                call = _Call(work)
+                done = await in_thread(
+                    partial(self._sync.run, call.run), name="asyncstore transaction", cancelled=call.cancel
+                )
         self.hub.tell(words_of(procedure))
         return done
 
@@ -354,6 +357,31 @@ class PostgresqlDatabase(Database):
         """Give the store's error for one of the driver's, which SQLAlchemy has wrapped."""
         cause = error.__cause__ or error
         return explain(cause, f"{self}, in the session") if is_driver_error(cause) else None
+
+
+class _Call(Generic[T]):
+    """A coroutine on the loop of a thread, which may be cancelled from another one."""
+
+    def __init__(self, work: Callable[[], Awaitable[T]]) -> None:
+        self._work = work
+        self._cancelled = False
+        self._running: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any] | None] | None = None
+
+    async def run(self) -> T:
+        """Do it, unless it was cancelled before."""
+        self._running = asyncio.get_running_loop(), asyncio.current_task()
+        if self._cancelled:
+            raise asyncio.CancelledError
+        return await self._work()
+
+    def cancel(self) -> None:
+        """Have it end; from the caller's thread."""
+        self._cancelled = True
+        if self._running is not None:
+            loop, task = self._running
+            if task is not None:
+                with suppress(RuntimeError):  # it has ended meanwhile
+                    loop.call_soon_threadsafe(task.cancel)
 
 
 async def _nothing(_: Link) -> None:

@@ -7,7 +7,7 @@ import threading
 from asyncio import _get_running_loop  # pyright: ignore[reportPrivateUsage]  # documented; avoids an exception
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import TypeVar
+from typing import Any, TypeVar
 from weakref import WeakSet
 
 from ....blocking import outside, warn_if_on_loop
@@ -16,6 +16,9 @@ from ....errors import StoreBusyError
 __all__ = ["SyncCalls"]
 
 T = TypeVar("T")
+
+#: Seconds that what goes on beside an interrupted call gets to end.
+_SECONDS = 1.0
 
 
 class SyncCalls:
@@ -73,6 +76,7 @@ class SyncCalls:
         except BaseException as error:
             if loop is not None and not isinstance(error, Exception):  # an interrupt, somewhere in the middle
                 self._drop(loop)
+                _finish(loop)
                 loop.close()
             elif loop is not None:
                 self._keep(loop)
@@ -119,3 +123,15 @@ class SyncCalls:
         """Take the loops that nobody runs, to end what is on them."""
         taken, self._idle = self._idle, []
         return taken
+
+
+def _finish(loop: asyncio.AbstractEventLoop) -> None:
+    # A connection that is just being opened would be left without a word.
+    async def end(tasks: set[asyncio.Task[Any]]) -> None:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks, timeout=_SECONDS)
+
+    if tasks := asyncio.all_tasks(loop):
+        with outside():
+            loop.run_until_complete(end(tasks))
