@@ -153,7 +153,7 @@ class WatcherRecord:
     :ivar asked: what somebody asked of it that is not done yet; None where nobody did.
     :ivar fence: the fencing number of the latest claim.
     :ivar owner: who made that claim; empty before the first.
-    :ivar restarts: how often it was restarted after an error since that claim.
+    :ivar restarts: how often it was started again after an error, since somebody asked to restart it.
     :ivar last_error: the traceback of its latest error; None where it had none.
     :ivar last_error_at: when that was, in UTC.
     :ivar updated_at: when its state changed, in UTC.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import enum
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator
 from itertools import chain
@@ -13,7 +14,7 @@ from ..clock import Clock, to_microseconds
 from ..records import StoredEntry
 from ..scopes import AssetScope, Scope, TaskScope
 
-__all__ = ["WatchHub", "word_of_events"]
+__all__ = ["ALWAYS_TOLD", "WatchHub", "Watched", "word_of_events"]
 
 #: Seconds between two looks for other processes' commits and for values that expired: one look per backend and
 #: event loop, however many keys are watched.
@@ -22,6 +23,16 @@ INTERVAL = 0.1
 _WORDS_INTERVAL = 0.5
 #: Of those who wait for a word alone; no key has a NUL in it.
 _NO_KEY = "\0"
+#: Told whether or not somebody waits, for it is told seldom.
+ALWAYS_TOLD = ("fleet",)
+
+
+class Watched(enum.Enum):
+    """What is waited for: by this others know whether they have to tell."""
+
+    NOTHING = 0
+    ALWAYS_TOLD = 1
+    COMMITS = 2
 
 
 class _Waiter:
@@ -45,7 +56,7 @@ class _Waiter:
         if isinstance(mine, AssetScope) and isinstance(other, AssetScope):
             # One may go by its name, the other by its id.
             return mine.asset_id is None or other.asset_id is None or mine.asset_id == other.asset_id
-        return mine is None
+        return mine is None and self.key != _NO_KEY
 
 
 class _Poller:
@@ -130,10 +141,14 @@ class WatchHub:
         elif words:
             self.told(words)
 
-    def is_watched_on(self, loop: asyncio.AbstractEventLoop) -> bool:
-        """Tell whether somebody watches on an event loop."""
+    def watched_on(self, loop: asyncio.AbstractEventLoop) -> Watched:
+        """Tell what somebody waits for on an event loop."""
         with self._lock:
-            return loop in self._pollers
+            poller = self._pollers.get(loop)
+            if poller is None:
+                return Watched.NOTHING
+            told = all(waiter.words == ALWAYS_TOLD for waiter in poller.waiters)
+            return Watched.ALWAYS_TOLD if told else Watched.COMMITS
 
     @contextlib.contextmanager
     def listening(self, word: str) -> Generator[asyncio.Event]:

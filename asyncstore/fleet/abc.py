@@ -36,11 +36,19 @@ class Fleet(ABC):
 
     @abstractmethod
     async def ajoin(
-        self, owner: str, *, capacity: int, watchers: Collection[int], lease: timedelta, process: str | None = None
+        self,
+        owner: str,
+        *,
+        token: str,
+        capacity: int,
+        watchers: Collection[int],
+        lease: timedelta,
+        process: str | None = None,
     ) -> Member:
         """Become a member.
 
         :param owner: who joins, for people.
+        :param token: of this attempt alone; who joins again with it is the same member.
         :param capacity: how many watchers it runs at most.
         :param watchers: those that it can run.
         :param lease: how long it may go without a renewal.
@@ -52,16 +60,16 @@ class Fleet(ABC):
         """Say that the member, and those that declare the same, can run more watchers than it said."""
 
     @abstractmethod
-    async def abeat(self, member: Member, lease: timedelta) -> int | None:
-        """Renew the lease.
+    async def abeat(self, member: Member, lease: timedelta, within: float) -> bool:
+        """Renew the lease; nothing else that is under way holds this up.
 
-        :return: a number that changes when somebody asks something of a watcher that the member has; None where the
-            lease had run out before. Then the member is none any more, and must join anew.
+        :param within: seconds after which it is given up.
+        :return: whether it still held; else the member is none any more, and must join anew.
         """
 
     @abstractmethod
     async def asurvey(self, member: Member) -> Survey:
-        """Look around: who else is there, and which of the declared watchers are free."""
+        """Look around: who else is there, which of the declared watchers are free, and what people ask."""
 
     @abstractmethod
     async def aload(self, declares: Collection[str]) -> Load:
@@ -98,10 +106,6 @@ class Fleet(ABC):
     @abstractmethod
     async def aheld(self, member: Member) -> list[Claim]:
         """Read which watchers the member has: a claim or a release may have been made whose answer was lost."""
-
-    @abstractmethod
-    async def aorders(self, member: Member) -> dict[int, WatcherOrder]:
-        """Read what people ask of the member's watchers."""
 
     @abstractmethod
     async def arestarted(self, lease: Lease) -> None:

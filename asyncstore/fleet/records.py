@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from ..records import WatcherOrder
+
 __all__ = ["Claim", "Declared", "Load", "Member", "Peer", "Survey", "TriggererRecord"]
 
 
@@ -63,10 +65,12 @@ class Survey:
 
     :ivar peers: every member, itself included.
     :ivar free: the declared watchers that wait for somebody to run them.
+    :ivar orders: what people ask of the watchers that the member has.
     """
 
     peers: tuple[Peer, ...]
     free: tuple[int, ...]
+    orders: Mapping[int, WatcherOrder]
 
 
 @dataclass(frozen=True, slots=True)

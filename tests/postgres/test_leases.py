@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from datetime import timedelta
 from time import monotonic
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -53,7 +54,7 @@ class Two:
         scope = await self.first.aregister_asset(ORDERS)
         self.ids = [each.watcher_id for each in await self.first.fleet.adeclare([(scope, "w")])]
         for name, backend in (("first", self.first), ("second", self.second)):
-            self.members.append(await backend.fleet.ajoin(name, capacity=1, watchers=self.ids, lease=LEASE))
+            self.members.append(await backend.fleet.ajoin(name, token=name, capacity=1, watchers=self.ids, lease=LEASE))
         (claim,) = await self.first.fleet.aclaim(self.members[0], "first", self.ids) or []
         return Lease(claim.watcher_id, claim.fence, scope, "w")
 
@@ -72,7 +73,7 @@ async def test_a_takeover_waits_for_a_commit_that_was_checked_before(two: Two, d
         async with engine.begin() as session:
             await two.first.acommit(Commit((), (NewEvent("1"),), lease), session=session)
             two.clock.advance(LEASE - timedelta(seconds=1))
-            assert await two.second.fleet.abeat(two.members[1], LEASE) is not None
+            assert await two.second.fleet.abeat(two.members[1], LEASE, 10.0)
             two.clock.advance(timedelta(seconds=1))
             burying = asyncio.ensure_future(two.second.fleet.abury())
             async with connected(database_url) as bare:
@@ -117,7 +118,7 @@ async def test_orders_and_takeovers_at_once_end_in_one_state(two: Two) -> None:
         assert record.state in {WatcherState.PAUSED, WatcherState.WAITING}
         assert (record.asked, record.lease_age) == (None, None)
         await two.first.fleet.aorder(scope, "w", WatcherOrder.RESTART)
-        member = await two.first.fleet.ajoin("again", capacity=1, watchers=two.ids, lease=LEASE)
+        member = await two.first.fleet.ajoin("again", token=uuid4().hex, capacity=1, watchers=two.ids, lease=LEASE)
         assert await two.first.fleet.aclaim(member, "again", two.ids)
 
 
@@ -131,9 +132,9 @@ async def test_a_transaction_whose_client_has_gone_silent_holds_nobody_up_for_lo
     try:
         # As a triggerer that is frozen while it claims.
         await silent.begin()
-        await silent.step("UPDATE asyncstore_triggerer SET attention = attention WHERE id = $1", two.members[0].id)
+        await silent.step("UPDATE asyncstore_triggerer SET draining = draining WHERE id = $1", two.members[0].id)
         two.clock.advance(LEASE - timedelta(seconds=1))
-        assert await two.second.fleet.abeat(two.members[1], LEASE) is not None
+        assert await two.second.fleet.abeat(two.members[1], LEASE, 10.0)
         two.clock.advance(timedelta(seconds=1))
         assert await two.second.fleet.abury() == 1
         assert await two.second.fleet.aclaim(two.members[1], "second", two.ids)

@@ -15,7 +15,7 @@ __all__ = ["Membership"]
 
 logger = logging.getLogger("triggers")
 
-#: Seconds between two renewals at least, whatever wakes the triggerer.
+#: Seconds between two renewals at least, whoever doubts.
 _LEAST = 0.25
 #: Seconds until the next attempt at one that failed.
 _RETRY = 0.5
@@ -37,26 +37,20 @@ class Membership:
         self._fleet = fleet
         self.member = member
         self._settings = settings
-        self._wake = asyncio.Event()
+        self._doubted = asyncio.Event()
         self._expires_at = joined_at + settings.lease
         self._next_at = joined_at + settings.heartbeat_interval
-        #: Set after each renewal.
-        self.renewed = asyncio.Event()
-        #: Changes when somebody asks something of a watcher.
-        self.attention = 0
         #: How often it was renewed.
         self.count = 0
 
-    def wake(self, within: float = 0.0) -> None:
-        """Have the lease renewed sooner than the interval says.
-
-        :param within: seconds.
-        """
-        self._next_at = min(self._next_at, anyio.current_time() + within)
-        self._wake.set()
+    def doubt(self) -> None:
+        """Have the lease renewed at once: there is reason to think that it is lost."""
+        self._next_at = anyio.current_time()
+        self._doubted.set()
 
     async def keep(self) -> None:
         """Renew the lease again and again; returns once it is lost."""
+        await self._wait(anyio.current_time())
         while True:
             started = anyio.current_time()
             if started >= self._expires_at:
@@ -64,25 +58,30 @@ class Membership:
                 return
             self._next_at = started + self._settings.heartbeat_interval
             try:
-                with anyio.move_on_at(self._expires_at):
-                    attention = await self._fleet.abeat(self.member, timedelta(seconds=self._settings.lease))
-                    if attention is None:
-                        logger.error("the lease has run out, and others may have taken the watchers over")
-                        return
-                    self._expires_at = started + self._settings.lease
-                    self.attention = attention
-                    self.count += 1
-                    self.renewed.set()
+                if not await self._renew(started):
+                    logger.error("the lease has run out, and others may have taken the watchers over")
+                    return
             except StoreError as error:
                 logger.warning("the lease could not be renewed yet: %s", error)
                 self._next_at = anyio.current_time() + _RETRY
             await self._wait(started)
 
+    async def _renew(self, started: float) -> bool:
+        # A third of the lease, so that there is time for another attempt.
+        within = min(self._settings.lease / 3, self._expires_at - started)
+        held = True
+        with anyio.move_on_at(self._expires_at):
+            held = await self._fleet.abeat(self.member, timedelta(seconds=self._settings.lease), within)
+            if held:
+                self._expires_at = started + self._settings.lease
+                self.count += 1
+        return held
+
     async def _wait(self, started: float) -> None:
         while True:
             at = min(max(self._next_at, started + _LEAST), self._expires_at)
             with anyio.move_on_at(at):
-                await self._wake.wait()
-            self._wake.clear()
+                await self._doubted.wait()
+            self._doubted.clear()
             if anyio.current_time() >= at:
                 return

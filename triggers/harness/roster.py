@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 
 import anyio
@@ -33,6 +33,8 @@ _RETRY = 0.5
 _GRACE = 1.0
 #: Watchers that are started in one turn of the event loop.
 _A_TURN = 50
+#: Heartbeats until it is tried again to declare what was refused.
+_REFUSED = 4
 #: Watchers that are claimed in one transaction.
 AT_ONCE = 2_000
 
@@ -49,6 +51,9 @@ class Roster:
         self._all = list(supervisors)
         self._known: dict[int, tuple[Supervisor, AssetScope]] = {}
         self._missing: list[Supervisor] = list(self._all)
+        self._refused: list[Supervisor] = []
+        self._refused_until = 0.0
+        self._errors: set[str] = set()
         #: Those that run here.
         self.running: dict[int, Supervisor] = {}
         #: How many were started here, ever.
@@ -71,7 +76,12 @@ class Roster:
     @property
     def complete(self) -> bool:
         """Tell whether every watcher could be declared."""
-        return not self._missing
+        return not self._missing and not self._refused
+
+    @property
+    def lacks(self) -> bool:
+        """Tell whether there is something to declare, now."""
+        return bool(self._missing) or (bool(self._refused) and anyio.current_time() >= self._refused_until)
 
     # Declaring.
 
@@ -80,9 +90,11 @@ class Roster:
 
         :raises StoreError: the store cannot be reached; it may be tried again.
         """
+        self._missing += self._refused
+        self._refused = []
         if not self._missing:
             return []
-        scopes = await self._resolve()
+        scopes = await self._resolve(self._missing)
         found = {
             (each.asset_id, each.name): each.watcher_id
             for each in await self._fleet.adeclare([(scope, supervisor.watcher.name) for supervisor, scope in scopes])
@@ -94,22 +106,33 @@ class Roster:
                 self._known[watcher_id] = supervisor, scope
                 new.append(watcher_id)
         declared = {id(self._known[each][0]) for each in new}
-        self._missing = [each for each in self._missing if id(each) not in declared]
+        refused = {id(each) for each in self._refused}
+        self._missing = [each for each in self._missing if id(each) not in declared | refused]
         return new
 
-    async def _resolve(self) -> list[tuple[Supervisor, AssetScope]]:
-        core, missing = self._around.store.core, self._missing
+    async def _resolve(self, missing: list[Supervisor]) -> list[tuple[Supervisor, AssetScope]]:
         try:
-            scopes = await core.resolve_all([each.asset for each in missing])
+            scopes = await self._around.store.core.resolve_all([each.asset for each in missing])
             return list(zip(missing, scopes, strict=True))
-        except AssetError:
-            found: list[tuple[Supervisor, AssetScope]] = []
-            for each in missing:
-                try:
-                    found.append((each, await core.resolve_anew(each.asset)))
-                except AssetError as error:
-                    logger.error("%s cannot be run: %s", each, error)
-            return found
+        except AssetError as error:
+            if len(missing) > 1:
+                # One of them, most likely: so it is found without asking for each.
+                half = len(missing) // 2
+                return await self._resolve(missing[:half]) + await self._resolve(missing[half:])
+            self._refuse(missing[0], error)
+            return []
+
+    def _refuse(self, supervisor: Supervisor, error: AssetError) -> None:
+        self._refused.append(supervisor)
+        self._refused_until = anyio.current_time() + _REFUSED * self._around.settings.heartbeat_interval
+        text = f"{supervisor} cannot be run: {error}"
+        if text not in self._errors:
+            self._errors.add(text)
+            logger.error("%s", text)
+
+    def declare_anew(self) -> None:
+        """Have all that do not run here declared again: their assets may have been deleted and registered anew."""
+        self.forget([each for each in self._known if not self.has(each)])
 
     def forget(self, watcher_ids: Iterable[int]) -> None:
         """Have watchers declared anew."""
@@ -119,6 +142,15 @@ class Roster:
                 self._missing.append(found[0])
 
     # Running.
+
+    def has(self, watcher_id: int) -> bool:
+        """Tell whether a watcher runs here, or is just being given back."""
+        return watcher_id in self.running or watcher_id in self._ended
+
+    @property
+    def staying(self) -> dict[int, Supervisor]:
+        """Return those that run here and were not asked to stop."""
+        return {watcher_id: each for watcher_id, each in self.running.items() if not each.is_stopping}
 
     async def claim(self, member: Member, owner: str, wanted: list[int]) -> bool:
         """Claim watchers, and run those that were won.
@@ -143,14 +175,18 @@ class Roster:
         """Return how many watchers this triggerer should have."""
         return len(self.running) + len(self._ended)
 
-    def reconcile(self, held: Iterable[Claim]) -> None:
-        """Run what this triggerer has and does not run, and stop what it runs and has not.
+    async def reconcile(self, member: Member) -> None:
+        """Run what a member has and does not run, and stop what it runs and has not.
 
-        :param held: what it has, by the store.
+        The answer to a claim or a release was lost; or one of them is just on its way.
+
+        :param member: this one.
+        :raises StoreError: the store cannot be reached.
         """
-        fences = {claim.watcher_id: claim.fence for claim in held}
+        before = self.running.keys() | self._ended.keys()
+        fences = {claim.watcher_id: claim.fence for claim in await self._fleet.aheld(member)}
         for watcher_id, fence in fences.items():
-            if watcher_id not in self.running and watcher_id not in self._ended:
+            if watcher_id not in before and not self.has(watcher_id):
                 if watcher_id in self._known:
                     self._expect(self._known[watcher_id][0])
                     self._start(Claim(watcher_id, fence))
@@ -158,9 +194,9 @@ class Roster:
                     self._ended[watcher_id] = WatcherState.WAITING
                     self._change.set()
         for watcher_id, supervisor in list(self.running.items()):
-            if watcher_id not in fences:
+            if watcher_id in before and watcher_id not in fences:
                 supervisor.abandon()
-        for watcher_id in [each for each in self._ended if each not in fences]:
+        for watcher_id in [each for each in self._ended if each in before and each not in fences]:
             del self._ended[watcher_id]
 
     def _expect(self, supervisor: Supervisor) -> None:
@@ -174,7 +210,6 @@ class Roster:
         if found is None or claim.watcher_id in self.running:
             return
         supervisor, scope = found
-        self._ended.pop(claim.watcher_id, None)
         self.running[claim.watcher_id] = supervisor
         self.started += 1
         lease = Lease(claim.watcher_id, claim.fence, scope, supervisor.watcher.name)
@@ -188,12 +223,12 @@ class Roster:
         self.running.pop(watcher_id, None)
         if not supervisor.lost:
             self._ended[watcher_id] = supervisor.left or WatcherState.WAITING
-        if supervisor.vanished:
-            self.forget([watcher_id])
+        if supervisor.vanished or supervisor.lost:
+            self.forget([watcher_id])  # with its asset, perhaps
         self._change.set()
         self.ended()
 
-    def order(self, orders: dict[int, WatcherOrder]) -> None:
+    def order(self, orders: Mapping[int, WatcherOrder]) -> None:
         """Pass on what people ask."""
         for watcher_id, order in orders.items():
             supervisor = self.running.get(watcher_id)
@@ -224,9 +259,8 @@ class Roster:
         ended = dict(self._ended)
         if ended:
             await self._fleet.arelease(member, ended)
-            for watcher_id, state in ended.items():
-                if self._ended.get(watcher_id) is state:
-                    del self._ended[watcher_id]
+            for watcher_id in ended:
+                self._ended.pop(watcher_id, None)
             self.ended()
 
     @property
@@ -245,26 +279,26 @@ class Roster:
             else:
                 supervisor.stop()
 
-    async def stop(self, member: Member, *, lost: bool) -> None:
+    async def stop(self, member: Member, is_lost: Callable[[], bool]) -> None:
         """Wait for every watcher to stop, and give all back as they end; bounded by the drain.
 
         :param member: the member that has them.
-        :param lost: its lease is lost, so there is nothing to give back.
+        :param is_lost: tells whether its lease is lost, so that there is nothing to give back.
         """
         timeout = self._around.settings.drain_timeout + _GRACE
         with CancelScope(shield=True, deadline=anyio.current_time() + timeout):
-            while self.running or (self._ended and not lost):
+            while self.running or (self._ended and not is_lost()):
                 if tasks := [each.task for each in self.running.values() if each.task is not None]:
                     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
                 await anyio.sleep(_GATHER)
-                if not lost:
+                if not is_lost():
                     with suppress(StoreError):
                         await self._release(member)
         for supervisor in self.running.values():
             logger.error("%s does not stop, and is left behind", supervisor)
             if supervisor.task is not None:
                 supervisor.task.cancel()
-        if lost:
+        if is_lost():
             self._ended.clear()
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from asyncstore import StoreError
-from asyncstore.fleet import Fleet, Load, Peer
+import anyio
+
+from asyncstore import StoreError, TriggererSettings
+from asyncstore.fleet import Fleet, Load, Peer, Survey
 
 from .balance import divide
 from .membership import Membership
@@ -18,10 +21,13 @@ __all__ = ["Sharing"]
 
 logger = logging.getLogger("triggers")
 
-#: Looks after which everything is counted anew, whether or not anything seems to have changed.
+#: Seconds between two looks at least, whatever wakes the triggerer.
+_LEAST = 0.25
+#: Heartbeats after which everything is counted anew, whether or not anything seems to have changed.
 _RECOUNT = 4
-#: Looks after which a free watcher is taken by whoever has room, though it is another's share.
-_PATIENCE = 3
+#: Heartbeats after which a free watcher is taken by whoever has room, though it is another's share; and between two
+#: times that watchers are given away while the members stay the same.
+_PATIENCE = 2
 
 #: The members that can run a watcher.
 Able = frozenset[int]
@@ -30,66 +36,117 @@ Able = frozenset[int]
 class Sharing:
     """Have a member run its share of the watchers.
 
+    Nothing is written while nothing changes, so that two that share a file do not wake each other.
+
     :param fleet: the backend's.
     :param roster: what the member runs.
     :param membership: its lease.
     :param owner: who it is, for people.
+    :param settings: how often to look.
+    :param ends: `run` returns once every declared watcher is done.
     """
 
-    def __init__(self, fleet: Fleet, roster: Roster, membership: Membership, owner: str) -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        roster: Roster,
+        membership: Membership,
+        owner: str,
+        settings: TriggererSettings,
+        *,
+        ends: bool = True,
+    ) -> None:
         self._fleet = fleet
         self._roster = roster
         self._membership = membership
         self._owner = owner
-        self._attention: int | None = None
+        self._interval = settings.heartbeat_interval
+        self._ends = ends
+        self._woken = asyncio.Event()
+        self._next_at = 0.0
         self._peers: tuple[tuple[int, int, str, bool], ...] = ()
-        self._looks = 0
         self._told = False
-        self._waiting_since: dict[int, int] = {}
-        self._gave_at = -_RECOUNT
-        roster.ended = membership.wake
+        self._strange: frozenset[int] = frozenset()
+        self._free_since: dict[int, float] = {}
+        self._recount_at = 0.0
+        self._gave_at = float("-inf")
+        roster.ended = self.wake
+
+    def wake(self, within: float = 0.0) -> None:
+        """Look around sooner than the interval says.
+
+        :param within: seconds.
+        """
+        self._next_at = min(self._next_at, anyio.current_time() + within)
+        self._woken.set()
 
     async def listen(self) -> None:
         """Wake up when the backend tells of a change."""
         async for _ in self._fleet.changes():
-            self._membership.wake()
+            self.wake()
 
     async def run(self) -> None:
-        """Look around after each renewal of the lease; returns once every declared watcher is done."""
-        renewed = self._membership.renewed
+        """Look around again and again; returns once every declared watcher is done."""
         while True:
-            await renewed.wait()
-            renewed.clear()
+            started = anyio.current_time()
+            self._next_at = started + self._interval
             try:
                 if await self._look():
                     return
             except StoreError as error:
                 logger.warning("could not look for watchers to run, tried again soon: %s", error)
+            await self._wait(started)
+
+    async def _wait(self, started: float) -> None:
+        while True:
+            at = max(self._next_at, started + _LEAST)
+            with anyio.move_on_at(at):
+                await self._woken.wait()
+            self._woken.clear()
+            if anyio.current_time() >= at:
+                return
 
     async def _look(self) -> bool:
+        survey = await self._survey()
+        free = await self._runnable(survey)
+        await self._balance([each for each in survey.peers if each.remaining], free)
+        is_idle = self._ends and self._roster.is_idle and self._roster.complete and not free
+        return is_idle and await self._is_finished()
+
+    async def _survey(self) -> Survey:
         fleet, member = self._fleet, self._membership.member
-        self._looks += 1
-        if self._attention != self._membership.attention or self._looks % _RECOUNT == 0:
-            self._attention = self._membership.attention
-            self._roster.order(await fleet.aorders(member))
         survey = await fleet.asurvey(member)
-        gone = [each.id for each in survey.peers if each.id != member.id and is_gone(each.process)]
-        if gone or any(not each.remaining for each in survey.peers if each.id != member.id):
+        self._roster.order(survey.orders)
+        others = [each for each in survey.peers if each.id != member.id]
+        if len(others) == len(survey.peers):
+            self._membership.doubt()
+        gone = [each.id for each in others if is_gone(each.process)]
+        if gone or any(not each.remaining for each in others):
             try:
                 freed = await fleet.abury(gone)
                 logger.info("a triggerer is gone; %d watchers are free", freed)
                 survey = await fleet.asurvey(member)
             except StoreError as error:  # what is free already must not wait for that
                 logger.warning("the watchers of a triggerer that is gone are not free yet: %s", error)
-        self._wake_for(survey.peers)
-        free = [each for each in survey.free if each not in self._roster.running]
-        if not self._roster.complete or any(each not in self._roster.known for each in free):
-            if new := await self._roster.declare():
-                await fleet.aextend(member, new)
-                self._membership.wake()
-            free = [each for each in free if each in self._roster.known]
-        await self._balance([each for each in survey.peers if each.remaining], free)
-        return self._roster.is_idle and self._roster.complete and not free and await self._is_finished()
+        left = [each.remaining.total_seconds() for each in survey.peers if each.id != member.id and each.remaining]
+        if left:  # a lease that runs out is noticed at once
+            self.wake(within=min(left) + 0.01)
+        return survey
+
+    async def _runnable(self, survey: Survey) -> list[int]:
+        # What is being given back is free only when that is answered.
+        roster = self._roster
+        free = [each for each in survey.free if not roster.has(each)]
+        unknown = {each for each in free if each not in roster.known}
+        if unknown - self._strange:
+            # Another one that declares the same found an asset registered anew.
+            roster.declare_anew()
+        if roster.lacks:
+            if new := await roster.declare():
+                await self._fleet.aextend(self._membership.member, new)
+                self.wake()
+            self._strange = frozenset(each for each in unknown if each not in roster.known)
+        return [each for each in free if each in roster.known]
 
     async def _is_finished(self) -> bool:
         unfinished = await self._fleet.aunfinished(self._membership.member)
@@ -102,62 +159,71 @@ class Sharing:
             )
         return not unfinished
 
-    def _wake_for(self, peers: tuple[Peer, ...]) -> None:
-        # A lease that runs out is noticed at once.
-        me = self._membership.member.id
-        left = [each.remaining.total_seconds() for each in peers if each.id != me and each.remaining]
-        if left:
-            self._membership.wake(within=min(left) + 0.01)
-
     async def _balance(self, peers: list[Peer], free: list[int]) -> None:
+        now, me = anyio.current_time(), self._membership.member
         known = tuple((each.id, each.capacity, each.declares, each.draining) for each in peers)
-        changed, self._peers = known != self._peers, known
-        self._waiting_since = {each: self._waiting_since.get(each, self._looks) for each in free}
-        if not free and not changed and self._looks % _RECOUNT:
+        changed = known != self._peers
+        self._free_since = {each: self._free_since.get(each, now) for each in free}
+        if not free and not changed and now < self._recount_at:
             return
         active = [each for each in peers if not each.draining]
         capacities = {each.id: each.capacity for each in active}
         load = await self._fleet.aload({each.declares for each in active})
-        if load.held.get(self._membership.member.id, 0) != self._roster.held:
-            # The answer to a claim or a release was lost; or one of them is just on its way.
-            self._roster.reconcile(await self._fleet.aheld(self._membership.member))
+        if load.held.get(me.id, 0) != self._roster.held:
+            await self._roster.reconcile(me)
         able = _Able(active, load)
         shares = divide(able.counts(), capacities)
-        await self._claim(free, shares.get(self._membership.member.id, {}), able, capacities)
-        if self._looks - self._gave_at >= _RECOUNT or changed:
-            self._give(shares, able, load)
+        claimed = await self._claim(free, shares.get(me.id, {}), able, capacities)
+        if changed or now - self._gave_at >= _PATIENCE * self._interval:
+            self._give(shares, able, load, spare=len(free) - claimed)
+        self._peers, self._recount_at = known, now + _RECOUNT * self._interval
 
     async def _claim(
         self, free: list[int], share: Mapping[Able, int], able: _Able, capacities: Mapping[int, int]
-    ) -> None:
+    ) -> int:
         me = self._membership.member.id
         mine = able.grouped(self._roster.running)
         left = {group: count - len(mine.get(group, ())) for group, count in share.items()}
         room = capacities.get(me, 0) - len(self._roster.running)
+        since = anyio.current_time() - _PATIENCE * self._interval
         wanted: list[int] = []
         # Each in another order, so that two do not want the same ones.
         for watcher_id in sorted(free, key=lambda each: hash((me, each))):
             group = able.of(watcher_id)
-            waits = self._looks - self._waiting_since.get(watcher_id, self._looks) >= _PATIENCE
-            if len(wanted) < room and (left.get(group, 0) > 0 or waits):
+            if len(wanted) < room and (left.get(group, 0) > 0 or self._free_since[watcher_id] <= since):
                 left[group] = left.get(group, 0) - 1
                 wanted.append(watcher_id)
         if wanted:
-            self._attention = None  # something may be asked of what is claimed
+            self.wake()  # something may be asked of what is claimed
             if not await self._roster.claim(self._membership.member, self._owner, wanted):
-                self._membership.wake()
+                self._membership.doubt()
+        return len(wanted)
 
-    def _give(self, shares: Mapping[int, Mapping[Able, int]], able: _Able, load: Load) -> None:
+    def _give(self, shares: Mapping[int, Mapping[Able, int]], able: _Able, load: Load, *, spare: int) -> None:
         me = self._membership.member.id
-        share = shares.get(me, {})
-        for group, running in able.grouped(self._roster.running).items():
-            surplus = len(running) - share.get(group, 0)
-            lacking = sum(max(sum(shares[peer].values()) - load.held.get(peer, 0), 0) for peer in group if peer != me)
-            if surplus > 0 and lacking > 0:
-                given = running[-min(surplus, lacking) :]  # the latest: the others are more at home
-                logger.info("giving %d watchers away, for others have room", len(given))
-                self._gave_at = self._looks
-                self._roster.give_away(given)
+        staying = self._roster.staying
+        lacks = {
+            peer: max(sum(share.values()) - load.held.get(peer, 0), 0) for peer, share in shares.items() if peer != me
+        }
+        _take(lacks, lacks, spare + len(self._roster.running) - len(staying))
+        for group, running in able.grouped(staying).items():
+            surplus = len(running) - shares.get(me, {}).get(group, 0)
+            count = _take(lacks, group, surplus)
+            if count:
+                logger.info("giving %d watchers away, for others have room", count)
+                self._gave_at = anyio.current_time()
+                self._roster.give_away(running[-count:])  # the latest: the others are more at home
+
+
+def _take(lacks: dict[int, int], members: Iterable[int], count: int) -> int:
+    # Of what members lack, as much as there is.
+    taken = 0
+    for member in list(members):
+        part = max(min(lacks.get(member, 0), count - taken), 0)
+        if part:
+            lacks[member] -= part
+            taken += part
+    return taken
 
 
 class _Able:

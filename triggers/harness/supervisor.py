@@ -46,6 +46,8 @@ logger = logging.getLogger("triggers")
 
 #: What passes: tried again, without resuming the generator, for as long as it takes.
 _TRANSIENT = (StoreBusyError, StoreFullError, StoreUnavailableError)
+#: Reports of failures that are on their way at a time.
+_REPORTS = 4
 
 
 class Surroundings:
@@ -69,6 +71,7 @@ class Surroundings:
         self.store = store
         self.settings = settings
         self.drain = drain
+        self.reporting = asyncio.Semaphore(_REPORTS)
         self.streams = streams
         self.on_event = on_event
         #: Called by a supervisor that found its claim lost.
@@ -159,6 +162,11 @@ class Supervisor:
     def _place(self) -> tuple[str, str]:
         return self.asset.name, self.watcher.name
 
+    @property
+    def is_stopping(self) -> bool:
+        """Tell whether it was asked to stop."""
+        return self._stopping
+
     # What others ask; from the loop's thread.
 
     def expect(self) -> None:
@@ -226,7 +234,7 @@ class Supervisor:
 
     async def _stopped(self, claimed: ClaimedWatcher) -> None:
         # A stop comes before what somebody asks: whoever runs the watcher next does that.
-        asked, self._asked = self._asked, None
+        asked = self._asked
         if asked is WatcherOrder.KILL:
             await self._kill(claimed)
             self.left = WatcherState.KILLED
@@ -242,6 +250,7 @@ class Supervisor:
                     await self._around.store.backend.fleet.arestarted(claimed.lease)
                 except StoreError as error:
                     logger.warning("the restart of %s could not be kept: %s", self, error)
+            self._asked = None
 
     async def _keep_alive(self, claimed: ClaimedWatcher) -> None:
         while True:
@@ -293,7 +302,9 @@ class Supervisor:
         self.state = state
         text = None if error is None else "".join(traceback.format_exception(error))
         try:
-            await claimed.areport(state, error=text, restarted=restarted)
+            # When many fail together, the lease is still renewed in time.
+            async with self._around.reporting:
+                await claimed.areport(state, error=text, restarted=restarted)
         except StoreError as failure:
             logger.warning("the state of %s (%s) could not be kept: %s", self, state, failure)
 

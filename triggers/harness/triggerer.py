@@ -9,12 +9,24 @@ import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
+from uuid import uuid4
 
 import anyio
 from anyio import CancelScope
-from anyio.abc import TaskGroup
 
-from asyncstore import Asset, Capability, Event, Store, StoreError, UnsupportedOperationError, WatcherState
+from asyncstore import (
+    Asset,
+    Capability,
+    Event,
+    OutcomeUnknownError,
+    Store,
+    StoreBusyError,
+    StoreError,
+    StoreFullError,
+    StoreUnavailableError,
+    UnsupportedOperationError,
+    WatcherState,
+)
 
 from ..errors import DiscoveryError, InvalidTriggerError
 from ..handlers import Handler, HandlerRunner
@@ -31,6 +43,9 @@ from .watchdog import watch_loop
 __all__ = ["Triggerer"]
 
 logger = logging.getLogger("triggers")
+
+#: What keeps a triggerer from joining only for a while.
+_PASSING = (StoreBusyError, StoreFullError, StoreUnavailableError, OutcomeUnknownError)
 
 
 class Triggerer:
@@ -76,6 +91,7 @@ class Triggerer:
         self._settings = store.settings.triggerer
         self._owner = owner or f"{socket.gethostname()}:{os.getpid()}"
         self._begin_anew = begin_anew
+        self._former: int | None = None
         self._stop = CancelScope()
         self._handlers = HandlerRunner(store, handlers)
         self._handles = bool(handlers)
@@ -129,8 +145,11 @@ class Triggerer:
     async def _join(self) -> Membership:
         backoff = Backoff(self._settings.restart_delay, self._settings.lease)
         fleet, lease = self._store.backend.fleet, timedelta(seconds=self._settings.lease)
+        token = uuid4().hex
         while True:
             try:
+                if self._former is not None:
+                    await fleet.abury([self._former])
                 await self._roster.declare()
                 if self._begin_anew:
                     await fleet.abegin_anew(self._roster.known)
@@ -138,50 +157,69 @@ class Triggerer:
                 joined_at = anyio.current_time()
                 member = await fleet.ajoin(
                     self._owner,
+                    token=token,
                     capacity=self._settings.capacity,
                     watchers=self._roster.known,
                     lease=lease,
                     process=this_process(),
                 )
+                self._former = member.id
                 return Membership(fleet, member, self._settings, joined_at)
             except StoreError as error:
+                if not isinstance(error, _PASSING):
+                    raise
                 delay = backoff.next()
                 logger.warning("the store cannot be joined, tried again in %.1f s: %s", delay, error)
                 await anyio.sleep(delay)
 
     async def _be_member(self, membership: Membership) -> bool:
         """Run watchers until all are done (True), or the lease is lost (False)."""
+        self._around.suspect = membership.doubt
+        sharing = Sharing(
+            self._store.backend.fleet,
+            self._roster,
+            membership,
+            self._owner,
+            self._settings,
+            ends=not self._handles,
+        )
         done = lost = False
-        self._around.suspect = membership.wake
-        sharing = Sharing(self._store.backend.fleet, self._roster, membership, self._owner)
+        working = CancelScope()
 
-        async def keep(tasks: TaskGroup) -> None:
+        async def keep(scope: CancelScope) -> None:
+            # Also while the watchers stop, for nobody else may run them yet.
             nonlocal lost
-            await membership.keep()
-            lost = True
-            tasks.cancel_scope.cancel()
+            with scope:
+                await membership.keep()
+                lost = True
+                self._roster.begin_to_stop(lost=True)
+                working.cancel()
 
-        try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(keep, tasks, name="triggerer: lease")
-                tasks.start_soon(sharing.listen, name="triggerer: changes")
-                tasks.start_soon(self._roster.give_back, membership.member, name="triggerer: giving back")
-                await sharing.run()
-                done = True
-                tasks.cancel_scope.cancel()
-        finally:
-            await self._leave(membership, lost=lost)
+        async with anyio.create_task_group() as keeping:
+            lease = CancelScope(shield=True)
+            keeping.start_soon(keep, lease, name="triggerer: lease")
+            try:
+                with working:
+                    async with anyio.create_task_group() as tasks:
+                        tasks.start_soon(sharing.listen, name="triggerer: changes")
+                        tasks.start_soon(self._roster.give_back, membership.member, name="triggerer: giving back")
+                        await sharing.run()
+                        done = True
+                        tasks.cancel_scope.cancel()
+            finally:
+                await self._leave(membership, is_lost=lambda: lost)
+                lease.cancel()
         return done
 
-    async def _leave(self, membership: Membership, *, lost: bool) -> None:
+    async def _leave(self, membership: Membership, *, is_lost: Callable[[], bool]) -> None:
         fleet, member = self._store.backend.fleet, membership.member
-        self._roster.begin_to_stop(lost=lost)
-        if not lost:
+        self._roster.begin_to_stop(lost=is_lost())
+        if not is_lost():
             # The watchers stop meanwhile, and need most of the time.
             with self._drain.shield(self._settings.drain_timeout / 4):
                 await _quietly(fleet.adrain(member))
-        await self._roster.stop(member, lost=lost)
-        if not lost:
+        await self._roster.stop(member, is_lost)
+        if not is_lost():
             with self._drain.shield(self._settings.drain_timeout):
                 await _quietly(fleet.aleave(member))
 

@@ -76,35 +76,46 @@ class MemoryFleet(Fleet):
             return found
 
     async def ajoin(
-        self, owner: str, *, capacity: int, watchers: Collection[int], lease: timedelta, process: str | None = None
+        self,
+        owner: str,
+        *,
+        token: str,
+        capacity: int,
+        watchers: Collection[int],
+        lease: timedelta,
+        process: str | None = None,
     ) -> Member:
         """Become a member."""
         declares = sha256(",".join(map(str, sorted(watchers))).encode()).hexdigest()[:32]
         with self._lock:
             now = self._tables.now()
-            member_id = self._tables.new_id()
-            self._tables.members[member_id] = HeldMember(
-                member_id, owner, process, capacity, declares, frozenset(watchers), now, now, now + lease
-            )
+            held = next((each for each in self._tables.members.values() if each.token == token), None)
+            if held is None:
+                member_id = self._tables.new_id()
+                held = HeldMember(member_id, owner, token, process, capacity, declares, now, now, now + lease)
+                self._tables.members[member_id] = held
+            held.beat_at, held.lease_until = now, now + lease
+            self._tables.declarations.setdefault(declares, set()).update(watchers)
+            used = {each.declares for each in self._tables.members.values()}
+            for kind in self._tables.declarations.keys() - used:
+                del self._tables.declarations[kind]
         self._hub.told([_WORD])
-        return Member(member_id, declares)
+        return Member(held.id, declares)
 
     async def aextend(self, member: Member, watchers: Collection[int]) -> None:
         """Say that the member can run more watchers than it said."""
         with self._lock:
-            for each in self._tables.members.values():
-                if each.declares == member.declares:
-                    each.watchers |= frozenset(watchers)
+            self._tables.declarations.setdefault(member.declares, set()).update(watchers)
 
-    async def abeat(self, member: Member, lease: timedelta) -> int | None:
+    async def abeat(self, member: Member, lease: timedelta, within: float) -> bool:
         """Renew the lease."""
         with self._lock:
             held = self._tables.member(member.id)
             if held is None:
-                return None
+                return False
             held.beat_at = self._tables.now()
             held.lease_until = held.beat_at + lease
-            return held.attention
+            return True
 
     async def asurvey(self, member: Member) -> Survey:
         """Look around."""
@@ -123,11 +134,12 @@ class MemoryFleet(Fleet):
                 for each in self._tables.members.values()
             )
             free = (each.id for each in self._declared(member.declares) if self._is_free(each))
-            return Survey(peers, tuple(sorted(free)))
+            mine = (each for each in self._tables.watchers.values() if each.holder == member.id)
+            orders = {each.id: each.asked for each in mine if each.asked is not None}
+            return Survey(peers, tuple(sorted(free)), orders)
 
     def _declared(self, declares: str) -> list[HeldWatcher]:
-        kind = (each.watchers for each in self._tables.members.values() if each.declares == declares)
-        ids = next(kind, frozenset[int]())
+        ids = self._tables.declarations.get(declares, set())
         return [self._tables.watchers[each] for each in ids if each in self._tables.watchers]
 
     @staticmethod
@@ -174,7 +186,7 @@ class MemoryFleet(Fleet):
                     asked = each.asked
                     each.leave(WatcherState.RUNNING, now)
                     each.asked = asked  # to be killed by whoever has it next
-                    each.holder, each.owner, each.restarts = member.id, owner, 0
+                    each.holder, each.owner = member.id, owner
                     each.claimed_at = now
                 if each is not None and each.holder == member.id:
                     claims.append(Claim(each.id, each.fence))
@@ -206,12 +218,6 @@ class MemoryFleet(Fleet):
         with self._lock:
             watchers = self._tables.watchers.values()
             return [Claim(each.id, each.fence) for each in watchers if each.holder == member.id]
-
-    async def aorders(self, member: Member) -> dict[int, WatcherOrder]:
-        """Read what people ask of the member's watchers."""
-        with self._lock:
-            mine = (each for each in self._tables.watchers.values() if each.holder == member.id)
-            return {each.id: each.asked for each in mine if each.asked is not None}
 
     async def arestarted(self, lease: Lease) -> None:
         """Say that a watcher was restarted, as somebody asked."""
@@ -270,8 +276,6 @@ class MemoryFleet(Fleet):
                 watcher.leave(decision.state, self._tables.now())
             elif decision.changes:
                 watcher.asked = decision.asked
-                if member is not None:
-                    member.attention += 1
             record = record_of(self._tables, watcher)
         self._hub.told([_WORD])
         return record

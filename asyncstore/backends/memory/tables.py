@@ -80,15 +80,14 @@ class HeldMember:
 
     id: int
     owner: str
+    token: str
     process: str | None
     capacity: int
     declares: str
-    watchers: frozenset[int]
     started_at: datetime
     beat_at: datetime
     lease_until: datetime
     draining: bool = False
-    attention: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +114,7 @@ class Tables:
         self.assets: dict[int, HeldAsset] = {}
         self.watchers: dict[int, HeldWatcher] = {}
         self.members: dict[int, HeldMember] = {}
+        self.declarations: dict[str, set[int]] = {}
         self._places: dict[tuple[int, str], HeldWatcher] = {}
         self.consumers: dict[int, HeldConsumer] = {}
         self._events: list[HeldEvent] = []

@@ -106,6 +106,20 @@ class Database(ABC):
     async def write(self, procedure: Callable[P, Procedure[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a procedure in a transaction; nothing stays of it where it raises. Who waits for its words is woken."""
 
+    async def write_within(
+        self,
+        seconds: float,
+        procedure: Callable[P, Procedure[T]],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Run a procedure of one statement that nothing else may hold up.
+
+        :param seconds: after which it is given up, where the database may be silent.
+        """
+        return await self.write(procedure, *args, **kwargs)
+
     # Garbage.
 
     @abstractmethod

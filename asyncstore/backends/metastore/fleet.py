@@ -30,21 +30,29 @@ class MetastoreFleet(Fleet):
         return await self._database.write(fleet.declare, watchers, self._database.now)
 
     async def ajoin(
-        self, owner: str, *, capacity: int, watchers: Collection[int], lease: timedelta, process: str | None = None
+        self,
+        owner: str,
+        *,
+        token: str,
+        capacity: int,
+        watchers: Collection[int],
+        lease: timedelta,
+        process: str | None = None,
     ) -> Member:
         """Become a member."""
-        return await self._database.write(fleet.join, owner, process, capacity, watchers, lease, self._database.now)
+        joiner = fleet.Joiner(owner, token, process, capacity)
+        return await self._database.write(fleet.join, joiner, watchers, lease, self._database.now)
 
     async def aextend(self, member: Member, watchers: Collection[int]) -> None:
         """Say that the member can run more watchers than it said."""
         await self._database.write(fleet.extend, member, watchers)
 
-    async def abeat(self, member: Member, lease: timedelta) -> int | None:
+    async def abeat(self, member: Member, lease: timedelta, within: float) -> bool:
         """Renew the lease, in one statement."""
-        return await self._database.write(fleet.beat, member, lease, self._database.now)
+        return await self._database.write_within(within, fleet.beat, member, lease, self._database.now)
 
     async def asurvey(self, member: Member) -> Survey:
-        """Look around, in two statements."""
+        """Look around, in three statements."""
         return await self._database.read(fleet.survey, member, self._database.now)
 
     async def aload(self, declares: Collection[str]) -> Load:
@@ -70,10 +78,6 @@ class MetastoreFleet(Fleet):
     async def aheld(self, member: Member) -> list[Claim]:
         """Read which watchers the member has."""
         return await self._database.read(fleet.held, member)
-
-    async def aorders(self, member: Member) -> dict[int, WatcherOrder]:
-        """Read what people ask of the member's watchers."""
-        return await self._database.read(fleet.orders, member)
 
     async def arestarted(self, lease: Lease) -> None:
         """Say that a watcher was restarted, as somebody asked."""

@@ -9,6 +9,8 @@ compare by code point. A task instance has a row only while it has state, so tha
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -22,6 +24,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 from .dialect import CodePoints
@@ -142,6 +145,14 @@ Index(
     postgresql_where=task_state.c.expires_hour.is_not(None),
 ).ddl_if(dialect="postgresql")
 
+#: What is free, see `statements.fleet`.
+_FREE = "triggerer_id IS NULL AND state = 'waiting'"
+
+
+def _only(condition: str) -> dict[str, Any]:
+    return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
+
+
 watcher = Table(
     f"{PREFIX}watcher",
     metadata,
@@ -165,7 +176,9 @@ watcher = Table(
     Column("minute_events", Integer),
     Column("minute_before", Integer),
     UniqueConstraint("asset_id", "name"),
-    Index(f"ix_{PREFIX}watcher_triggerer_id_state", "triggerer_id", "state"),
+    Index(f"ix_{PREFIX}watcher_triggerer_id", "triggerer_id"),
+    Index(f"ix_{PREFIX}watcher_free", "id", **_only(_FREE)),
+    Index(f"ix_{PREFIX}watcher_asked", "triggerer_id", **_only("asked IS NOT NULL")),
     sqlite_autoincrement=True,
 )
 
@@ -175,11 +188,11 @@ triggerer = Table(
     metadata,
     Column("id", _Id, primary_key=True),
     Column("owner", Text, nullable=False),
+    Column("token", Text, nullable=False, unique=True),
     Column("process", Text),
     Column("capacity", Integer, nullable=False),
     Column("declares", Text, nullable=False),
     Column("draining", Boolean, nullable=False),
-    Column("attention", BigInteger, nullable=False),
     Column("started_at", BigInteger, nullable=False),
     Column("heartbeat_at", BigInteger, nullable=False),
     Column("lease_until", BigInteger, nullable=False),

@@ -68,6 +68,8 @@ class _Here:
             lock_timeout=settings.lock_timeout,
             operation_timeout=settings.operation_timeout,
         )
+        self._settings = settings
+        self._urgent: Pool | None = None
         self.reads = Reads(self.pool, now)
         self.writes = WriteLane(self.pool, now)
         self.sessions = Sessions(target, settings)
@@ -75,6 +77,16 @@ class _Here:
         self.threads = asyncio.Semaphore(settings.pool_size)
         self.listener: Listener | None = None
         self.listening: asyncio.Task[None] | None = None
+
+    def urgent(self, seconds: float) -> Pool:
+        """Give a pool of one connection, for what must not wait behind anything.
+
+        :param seconds: what its operations may take.
+        """
+        if self._urgent is None:
+            lock_timeout = min(self._settings.lock_timeout, seconds / 2)
+            self._urgent = Pool(self.pool.target, size=1, lock_timeout=lock_timeout, operation_timeout=seconds)
+        return self._urgent
 
     def get(self, scope: Scope, key: str, *, entry: bool) -> asyncio.Future[Any]:
         """Read one key, behind the writes of it."""
@@ -95,6 +107,8 @@ class _Here:
             self.stop()
             await self.sessions.close()
             await self.pool.close()
+            if self._urgent is not None:
+                await self._urgent.close()
         except BaseException:
             self.kill()
             raise
@@ -109,6 +123,8 @@ class _Here:
             self.stop()
         self.sessions.kill()
         self.pool.kill()
+        if self._urgent is not None:
+            self._urgent.kill()
 
     def stop(self) -> None:
         """Cancel what goes on beside the callers."""
@@ -309,6 +325,17 @@ class PostgresqlDatabase(Database):
         self.hub.tell(words_of(procedure))
         return done
 
+    async def write_within(
+        self, seconds: float, procedure: Callable[P, Procedure[T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run a procedure of one statement that nothing else may hold up."""
+        make = partial(procedure, *args, **kwargs)
+        return (
+            await self._here.get()
+            .urgent(seconds)
+            .run(lambda link: write(link, procedure, make), repeatable=True, until=monotonic() + seconds)
+        )
+
     # Watching.
 
     async def _look(self) -> int:
@@ -317,8 +344,10 @@ class PostgresqlDatabase(Database):
         if self._target.pooled:
             return int(monotonic() / _LOOK)
         if here.listening is None or here.listening.done():
-            here.listener = Listener(here.pool, self._heard, lambda: self.hub.is_watched_on(loop))
+            here.listener = Listener(here.pool, self._heard, partial(self.hub.watched_on, loop))
             here.listening = loop.create_task(here.listener.run(), name="asyncstore listener")
+        if here.listener is not None:
+            here.listener.reconsider()
         hears = here.listener is not None and here.listener.hears
         return int(monotonic() / (_LOOK_BESIDE if hears else _LOOK))
 

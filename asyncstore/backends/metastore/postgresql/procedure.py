@@ -10,6 +10,7 @@ from sqlalchemy.types import TypeEngine
 
 from ....changes import Commit, CommitResult
 from ....errors import StoreError
+from ...watching import ALWAYS_TOLD
 from ..dialect import postgresql_sql
 from ..procedures import assets, consumers, fleet, pruning, state, watchers
 from ..steps import Answer, Now, Procedure, Step, ask, words_of
@@ -30,6 +31,7 @@ _REGISTRY = {
 }
 _TELL_ALL = "SELECT asyncstore_tell_all()"
 _TELL_WORDS = "SELECT asyncstore_tell_words($1)"
+_TELL_ALWAYS = "SELECT pg_notify('asyncstore', $1)"
 _TELLING = {assets.set_active, assets.delete_asset, assets.sweep_assets, state.delete_run}
 #: One statement, which needs no transaction around it.
 _SINGLE = {
@@ -90,7 +92,9 @@ async def write(link: Link, procedure: Callable[..., Procedure[T]], make: Callab
         done = await _inside(link, make())
         if procedure in _TELLING:
             await link.step(_TELL_ALL)
-        elif words := words_of(procedure):
+        elif (words := words_of(procedure)) == ALWAYS_TOLD:
+            await link.step(_TELL_ALWAYS, *words)
+        elif words:
             await link.step(_TELL_WORDS, list(words))
     except StoreError:
         await link.raw.execute("ROLLBACK")

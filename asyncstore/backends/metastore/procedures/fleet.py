@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from hashlib import sha256
 
@@ -18,6 +19,7 @@ from .state import require_registered
 from .watchers import read_watcher
 
 __all__ = [
+    "Joiner",
     "beat",
     "begin_anew",
     "bury",
@@ -31,7 +33,6 @@ __all__ = [
     "list_members",
     "load",
     "order",
-    "orders",
     "release",
     "restarted",
     "survey",
@@ -62,14 +63,22 @@ def _find(assets: list[int]) -> Procedure[dict[tuple[int, str], int]]:
     return {(asset_id, name): watcher_id for watcher_id, asset_id, name in rows}
 
 
+@dataclass(frozen=True, slots=True)
+class Joiner:
+    """Hold what a triggerer says of itself, see `Fleet.ajoin`."""
+
+    owner: str
+    token: str
+    process: str | None
+    capacity: int
+
+
 @tells("fleet")
-def join(
-    owner: str, process: str | None, capacity: int, watchers: Collection[int], lease: timedelta, now: Now
-) -> Procedure[Member]:
+def join(joiner: Joiner, watchers: Collection[int], lease: timedelta, now: Now) -> Procedure[Member]:
     """Become a member."""
     ids = sorted(watchers)
     declares = sha256(",".join(map(str, ids)).encode()).hexdigest()[:32]
-    given = {"owner": owner, "process": process, "capacity": capacity, "declares": declares}
+    given = {**asdict(joiner), "declares": declares}
     rows, _ = yield ask(statements.fleet.add_triggerer, **given, lease=lease // _MICROSECOND, now=now())
     yield ask(statements.fleet.drop_stale_declarations, declares=declares)
     yield ask(statements.fleet.add_declarations, declares=declares, ids=ids)
@@ -83,10 +92,10 @@ def extend(member: Member, watchers: Collection[int]) -> Procedure[None]:
 
 
 @tells()
-def beat(member: Member, lease: timedelta, now: Now) -> Procedure[int | None]:
-    """Renew a lease; None where it had run out."""
-    rows, _ = yield ask(statements.fleet.renew_lease, triggerer_id=member.id, lease=lease // _MICROSECOND, now=now())
-    return int(rows[0][0]) if rows else None
+def beat(member: Member, lease: timedelta, now: Now) -> Procedure[bool]:
+    """Renew a lease, unless it has run out."""
+    renewed = yield ask(statements.fleet.renew_lease, triggerer_id=member.id, lease=lease // _MICROSECOND, now=now())
+    return bool(renewed.rows)
 
 
 def survey(member: Member, now: Now) -> Procedure[Survey]:
@@ -97,7 +106,10 @@ def survey(member: Member, now: Now) -> Procedure[Survey]:
         for peer, owner, process, capacity, declares, draining, _, _, remaining in rows
     )
     free, _ = yield ask(statements.fleet.list_free, declares=member.declares)
-    return Survey(peers, tuple(row[0] for row in free))
+    orders, _ = yield ask(statements.fleet.list_orders, triggerer_id=member.id)
+    return Survey(
+        peers, tuple(row[0] for row in free), {watcher_id: WatcherOrder(asked) for watcher_id, asked in orders}
+    )
 
 
 def load(declares: Collection[str]) -> Procedure[Load]:
@@ -158,12 +170,6 @@ def held(member: Member) -> Procedure[list[Claim]]:
     return [Claim(watcher_id, fence) for watcher_id, fence in rows]
 
 
-def orders(member: Member) -> Procedure[dict[int, WatcherOrder]]:
-    """Read what people ask of the member's watchers."""
-    rows, _ = yield ask(statements.fleet.list_orders, triggerer_id=member.id)
-    return {watcher_id: WatcherOrder(asked) for watcher_id, asked in rows}
-
-
 @tells()
 def restarted(lease: Lease, now: Now) -> Procedure[None]:
     """Say that a watcher was restarted, as somebody asked."""
@@ -201,7 +207,6 @@ def _bury(gone: list[int], now: Now) -> Procedure[int]:
 def order(asset: AssetScope, name: str, wanted: WatcherOrder, now: Now) -> Procedure[WatcherRecord]:
     """Ask something of a watcher."""
     asset_id = yield from require_registered(asset)
-    yield ask(statements.fleet.call_attention, asset_id=asset_id, watcher_name=name)
     rows, _ = yield ask(statements.fleet.hold_watcher, asset_id=asset_id, watcher_name=name, now=now())
     found = rows[0] if rows else (0, None, None, False)
     watcher_id, state, asked, held = found

@@ -16,8 +16,8 @@ from sqlalchemy import (
     delete,
     false,
     func,
-    insert,
     literal,
+    literal_column,
     null,
     or_,
     select,
@@ -37,7 +37,6 @@ __all__ = [
     "add_watchers",
     "ask_watcher",
     "begin_anew",
-    "call_attention",
     "claim_free",
     "count_held",
     "count_runnable",
@@ -72,21 +71,21 @@ def _lease() -> ColumnElement[int]:
 
 
 def add_triggerer() -> Executable:
-    """Add a triggerer with a new lease; gives its id."""
-    values: dict[str, Any] = given(triggerer, "owner", "process", "capacity", "declares")
-    values.update(
-        draining=false(), attention=literal(0, Integer), started_at=NOW, heartbeat_at=NOW, lease_until=_lease()
-    )
-    return insert(triggerer).values(values).returning(triggerer.c.id)
+    """Add a triggerer with a new lease, or find the one that was added with this token; gives its id."""
+    values: dict[str, Any] = given(triggerer, "owner", "token", "process", "capacity", "declares")
+    values.update(draining=false(), started_at=NOW, heartbeat_at=NOW, lease_until=_lease())
+    statement = dialect.upserting(triggerer).values(values)
+    renewed = {"heartbeat_at": statement.excluded.heartbeat_at, "lease_until": statement.excluded.lease_until}
+    return statement.on_conflict_do_update(index_elements=[triggerer.c.token], set_=renewed).returning(triggerer.c.id)
 
 
 def renew_lease() -> Executable:
-    """Renew a lease that has not run out; gives the number that calls for attention."""
+    """Renew a lease that has not run out; gives a row where it had not."""
     return (
         update(triggerer)
         .where(triggerer.c.id == bindparam("triggerer_id"), triggerer.c.lease_until > NOW)
         .values(heartbeat_at=NOW, lease_until=_lease())
-        .returning(triggerer.c.attention)
+        .returning(triggerer.c.id)
     )
 
 
@@ -95,7 +94,7 @@ def hold_triggerer() -> Executable:
     return (
         update(triggerer)
         .where(triggerer.c.id == bindparam("triggerer_id"), triggerer.c.lease_until > NOW)
-        .values(attention=triggerer.c.attention)
+        .values(draining=triggerer.c.draining)
     )
 
 
@@ -162,7 +161,8 @@ def drop_stale_declarations() -> Executable:
 
 # Who has which.
 
-_free = and_(watcher.c.triggerer_id.is_(None), watcher.c.state == WatcherState.WAITING.value)
+# As the index of what is free says it, to the letter.
+_free = and_(watcher.c.triggerer_id.is_(None), watcher.c.state == literal_column("'waiting'"))
 #: Neither at rest, nor held by hand.
 _runnable = or_(_free, watcher.c.triggerer_id.is_not(None))
 
@@ -215,7 +215,6 @@ def claim_free() -> Executable:
             triggerer_id=bindparam("triggerer_id", type_=BigInteger),
             owner=bindparam("new_owner"),
             state=WatcherState.RUNNING.value,
-            restarts=0,
             claimed_at=NOW,
             updated_at=NOW,
         )
@@ -297,12 +296,6 @@ def take_order() -> Executable:
         )
         .values(asked=null(), state=WatcherState.RUNNING.value, restarts=0, updated_at=NOW)
     )
-
-
-def call_attention() -> Executable:
-    """Have the triggerer that has a watcher look at what is asked."""
-    holder = select(watcher.c.triggerer_id).where(_named()).scalar_subquery()
-    return update(triggerer).where(triggerer.c.id == holder).values(attention=triggerer.c.attention + 1)
 
 
 def _named() -> ColumnElement[bool]:

@@ -29,6 +29,12 @@ _ADDED = {
     "minute_events": sa.Integer,
     "minute_before": sa.Integer,
 }
+#: Columns, and the rows that are in it.
+_INDEXES = {
+    f"ix_{P}watcher_triggerer_id": (["triggerer_id"], ""),
+    f"ix_{P}watcher_free": (["id"], "triggerer_id IS NULL AND state = 'waiting'"),
+    f"ix_{P}watcher_asked": (["triggerer_id"], "asked IS NOT NULL"),
+}
 
 
 def _on_postgresql() -> bool:
@@ -45,21 +51,24 @@ def upgrade() -> None:
     """Add the triggerers, what they declare, and what a watcher's row says of who runs it and how it goes."""
     for name, kind in _ADDED.items():
         op.add_column(f"{P}watcher", sa.Column(name, kind()))
-    op.create_index(f"ix_{P}watcher_triggerer_id_state", f"{P}watcher", ["triggerer_id", "state"])
+    for name, (columns, condition) in _INDEXES.items():
+        only = sa.text(condition) if condition else None
+        op.create_index(name, f"{P}watcher", columns, sqlite_where=only, postgresql_where=only)
     # Nobody runs them: their processes were stopped for the upgrade.
     op.execute(f"UPDATE {P}watcher SET state = 'waiting'")  # noqa: S608
     op.create_table(
         f"{P}triggerer",
         sa.Column("id", _Id, primary_key=True),
         sa.Column("owner", sa.Text, nullable=False),
+        sa.Column("token", sa.Text, nullable=False),
         sa.Column("process", sa.Text),
         sa.Column("capacity", sa.Integer, nullable=False),
         sa.Column("declares", sa.Text, nullable=False),
         sa.Column("draining", sa.Boolean, nullable=False),
-        sa.Column("attention", sa.BigInteger, nullable=False),
         sa.Column("started_at", sa.BigInteger, nullable=False),
         sa.Column("heartbeat_at", sa.BigInteger, nullable=False),
         sa.Column("lease_until", sa.BigInteger, nullable=False),
+        sa.UniqueConstraint("token"),
         sqlite_autoincrement=True,
     )
     target = sa.ForeignKey(f"{P}watcher.id", ondelete="CASCADE")
@@ -87,7 +96,8 @@ def downgrade() -> None:
         op.get_bind().exec_driver_sql(_function("0001_functions.sql", _COMMIT))
     op.drop_table(f"{P}declaration")
     op.drop_table(f"{P}triggerer")
-    op.drop_index(f"ix_{P}watcher_triggerer_id_state", f"{P}watcher")
+    for name in _INDEXES:
+        op.drop_index(name, f"{P}watcher")
     for name in _ADDED:
         op.drop_column(f"{P}watcher", name)
     op.execute(f"UPDATE {P}watcher SET state = 'stopped' WHERE state NOT IN ('running', 'backing off', 'done')")  # noqa: S608
