@@ -65,6 +65,7 @@ class Sharing:
         self._woken = asyncio.Event()
         self._next_at = 0.0
         self._peers: tuple[tuple[int, int, str, bool], ...] = ()
+        self._idle_since: float | None = None
         self._told = False
         self._strange: frozenset[int] = frozenset()
         self._free_since: dict[int, float] = {}
@@ -110,8 +111,10 @@ class Sharing:
         survey = await self._survey()
         free = await self._runnable(survey)
         await self._balance([each for each in survey.peers if each.remaining], free)
-        is_idle = self._ends and self._roster.is_idle and self._roster.complete and not free
-        return is_idle and await self._is_finished()
+        if not self._roster.is_idle or not self._roster.complete or free:
+            self._idle_since = None
+            return False
+        return self._ends and await self._is_finished()
 
     async def _survey(self) -> Survey:
         fleet, member = self._fleet, self._membership.member
@@ -150,7 +153,9 @@ class Sharing:
 
     async def _is_finished(self) -> bool:
         unfinished = await self._fleet.aunfinished(self._membership.member)
-        if unfinished and not self._told:
+        now = anyio.current_time()
+        self._idle_since = self._idle_since or now
+        if unfinished and not self._told and now - self._idle_since >= _PATIENCE * self._interval:
             self._told = True
             logger.warning(
                 "nothing to run here: %d watchers are run by others, paused or killed; `asyncstore triggers list` "
