@@ -18,7 +18,7 @@ from triggers import AssetWatcher, on_event
 async def test_an_asset_that_is_deleted_while_two_run_is_watched_again_by_either(world: World) -> None:
     async with anyio.create_task_group() as tasks:
         for owner in "ab":
-            tasks.start_soon(lambda owner=owner: world.run(owner, watched(*NAMES)))
+            tasks.start_soon(world.run, owner, watched(*NAMES))
         await anyio.sleep(2 * BEAT)
         assert await world.holders() == Counter(a=6, b=6)
         async with world.opened() as store:
