@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -74,7 +74,7 @@ class Items:
         self._failed: set[str] | None = None
 
     @asynccontextmanager
-    async def handling(self, item: str) -> AsyncIterator[None]:
+    async def handling(self, item: str) -> AsyncGenerator[None]:
         """Count a failure of the block against an item; once it has failed too often, swallow the error."""
         key = _key(self._watcher, item)
         try:

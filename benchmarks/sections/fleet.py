@@ -126,7 +126,8 @@ async def _cost(url: str, count: int, *, trace: bool) -> Cost:
         backend = cast("MetastoreBackend", store.backend)
         counting = _Counting(backend.fleet)
         vars(backend)["_fleet"] = counting
-        started = time.perf_counter()
+        start = calls = memory = 0.0
+        started = stopped = time.perf_counter()
         triggerer = Triggerer(store, assets)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(triggerer.run)

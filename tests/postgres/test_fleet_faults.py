@@ -66,6 +66,7 @@ def watched(count: int) -> list[Asset]:
 async def test_a_stop_while_the_database_hangs_ends_in_time(database_url: str, proxy: Proxy) -> None:
     async with connect(proxy.through(database_url), settings=SETTINGS) as store:
         triggerer = Triggerer(store, watched(5))
+        began = 0.0
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(triggerer.run)
             await until(lambda: len(Ticking.running) == 5)
@@ -131,8 +132,12 @@ async def _has_beaten_since(bare: Connection, moment: int) -> bool:
 
 async def test_a_triggerer_alone_makes_no_commit_tell_anybody(database_url: str) -> None:
     told: list[str] = []
+
+    def hear(_: object, process: int, channel: str, payload: str) -> None:
+        told.append(payload)
+
     async with connected(database_url) as bare, connect(database_url, settings=SETTINGS) as store:
-        await cast("Any", bare).add_listener("asyncstore", lambda *heard: told.append(heard[-1]))
+        await cast("Any", bare).add_listener("asyncstore", hear)
         triggerer = Triggerer(store, watched(1))
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(triggerer.run)

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncGenerator
 from datetime import timedelta
 from time import monotonic
-from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -127,7 +126,7 @@ async def test_a_transaction_whose_client_has_gone_silent_holds_nobody_up_for_lo
 ) -> None:
     monkeypatch.setattr(link, "_IDLE", 200)
     await two.begin()
-    pool: Any = two.first._database._here.get().pool  # type: ignore[attr-defined]
+    pool = cast("Pool", cast("Any", two.first)._database._here.get().pool)
     silent = await pool.open(monotonic() + 10)
     try:
         # As a triggerer that is frozen while it claims.

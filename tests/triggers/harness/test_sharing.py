@@ -203,6 +203,7 @@ async def test_pause_and_resume(world: World) -> None:
 def test_an_idle_triggerer_asks_as_little_for_many_watchers_as_for_few() -> None:
     def calls(count: int) -> Counter[str]:
         found: Counter[str] = Counter()
+        seen: Counter[str] = Counter()
 
         async def main() -> None:
             world = World()
@@ -214,13 +215,11 @@ def test_an_idle_triggerer_asks_as_little_for_many_watchers_as_for_few() -> None
                     await anyio.sleep(1)
                     found.clear()
                     await anyio.sleep(50)
-                    seen = Counter(found)
+                    seen.update(found)
                     world.running["a"].stop()
-            found.clear()
-            found.update(seen)
 
         run_virtual(main)
-        return found
+        return seen
 
     few, many = calls(2), calls(500)
     assert few == many

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar
 
@@ -76,7 +76,7 @@ def watched(*names: str, kind: type[BaseEventTrigger] = Ticking) -> list[Asset]:
 
 
 def settings(**options: Any) -> Settings:
-    given = {"lease": LEASE, "heartbeat_interval": BEAT, "block_warning": 0.0, **options}
+    given: dict[str, Any] = {"lease": LEASE, "heartbeat_interval": BEAT, "block_warning": 0.0, **options}
     return Settings(triggerer=TriggererSettings(**given))
 
 
@@ -88,7 +88,7 @@ class World:
         self.running: dict[str, Triggerer] = {}
 
     @asynccontextmanager
-    async def opened(self, **options: Any) -> AsyncIterator[Store]:
+    async def opened(self, **options: Any) -> AsyncGenerator[Store]:
         async with connect(backend=self.backend, settings=settings(**options), clock=virtual_clock()) as store:
             yield store
 

@@ -60,7 +60,7 @@ class Listener:
         self._pool = pool
         self._heard = heard
         self._watched = watched
-        self._holds = False
+        self._holds: bool = False
         self._changed = asyncio.Event()
         self.hears = False
 

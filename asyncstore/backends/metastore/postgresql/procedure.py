@@ -92,9 +92,9 @@ async def write(link: Link, procedure: Callable[..., Procedure[T]], make: Callab
         done = await _inside(link, make())
         if procedure in _TELLING:
             await link.step(_TELL_ALL)
-        elif (words := words_of(procedure)) == ALWAYS_TOLD:
-            await link.step(_TELL_ALWAYS, *words)
-        elif words:
+        elif words_of(procedure) == ALWAYS_TOLD:
+            await link.step(_TELL_ALWAYS, *ALWAYS_TOLD)
+        elif words := words_of(procedure):
             await link.step(_TELL_WORDS, list(words))
     except StoreError:
         await link.raw.execute("ROLLBACK")
