@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from datetime import timedelta
 from time import monotonic
+from typing import Any, cast
 from uuid import uuid4
 
 import pytest
