@@ -24,6 +24,7 @@ from asyncstore import (
     WatcherState,
 )
 from asyncstore.backends.metastore.postgresql import link
+from asyncstore.backends.metastore.postgresql.pool import Pool
 from asyncstore.fleet import Member
 from tests.postgres.databases import Databases
 from tests.postgres.held import waiting
