@@ -11,6 +11,8 @@ import time
 import tracemalloc
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
+from statistics import median
 from typing import Any, cast
 
 import anyio
@@ -23,11 +25,10 @@ from ..progress import Progress
 from ..report.model import SectionReport, Table
 from .abc import Run
 
-__all__ = ["Idle", "fleet", "watched"]
+__all__ = ["Idle", "fleet", "settings", "watched"]
 
-_LEASE = 3.0
-_BEAT = 0.5
-_QUIET_SECONDS = 5.0
+_LEASE = 2.0
+_BEAT = 0.4
 _SHARED = 200
 _PATIENCE = 120.0
 
@@ -73,14 +74,13 @@ def fleet(run: Run, site: Site) -> SectionReport:
     rows: list[tuple[str, ...]] = []
     for count in run.options.watchers:
         progress.say(f"{count:,} watchers")
-        run.runner.run(_cost(url, count, trace=False))  # the assets are registered, as they are but for the first time
-        costs = [run.runner.run(_cost(url, count, trace=False)) for _ in range(3)]
-        memory = run.runner.run(_cost(url, count, trace=True)).memory
-        start = sorted(each.start for each in costs)[1]
-        found[str(count)] = {"start": start, "stop": costs[1].stop, "calls": costs[1].calls, "memory": memory}
-        rows.append(
-            (f"{count:,}", f"{start:.2f}", f"{costs[1].stop:.2f}", f"{memory / 1000:.1f}", f"{costs[1].calls:.1f}")
-        )
+        cost = partial(_cost, url, count, run.options.idle_seconds / 4)
+        run.runner.run(cost(trace=False))  # the assets are registered, as they are but for the first time
+        costs = [run.runner.run(cost(trace=False)) for _ in range(min(run.options.rounds, 3))]
+        memory = run.runner.run(cost(trace=True)).memory
+        start, stop, calls = (median(getattr(each, name) for each in costs) for name in ("start", "stop", "calls"))
+        found[str(count)] = {"start": start, "stop": stop, "calls": calls, "memory": memory}
+        rows.append((f"{count:,}", f"{start:.2f}", f"{stop:.2f}", f"{memory / 1000:.1f}", f"{calls:.1f}"))
     head = ("watchers", "start, s", "stop, s", "kB each", f"calls of the store a second, a heartbeat each {_BEAT:g} s")
     report.tables.append(Table(f"{site.title}, idle watchers in one process", head, rows))
     progress.say("takeover")
@@ -99,7 +99,8 @@ def fleet(run: Run, site: Site) -> SectionReport:
     return report
 
 
-def _settings() -> Settings:
+def settings() -> Settings:
+    """Give the settings of a triggerer that is measured."""
     return Settings(triggerer=TriggererSettings(lease=_LEASE, heartbeat_interval=_BEAT, capacity=1_000_000))
 
 
@@ -117,8 +118,8 @@ class _Counting:
         return found
 
 
-async def _cost(url: str, count: int, *, trace: bool) -> Cost:
-    async with connect(url, settings=_settings()) as store:
+async def _cost(url: str, count: int, quiet_seconds: float, *, trace: bool) -> Cost:
+    async with connect(url, settings=settings()) as store:
         assets = watched(count)
         gc.collect()
         if trace:
@@ -139,8 +140,8 @@ async def _cost(url: str, count: int, *, trace: bool) -> Cost:
             memory = tracemalloc.get_traced_memory()[0] / count if trace else 0.0
             tracemalloc.stop()
             before = counting.calls
-            await asyncio.sleep(_QUIET_SECONDS)
-            calls = (counting.calls - before) / _QUIET_SECONDS
+            await asyncio.sleep(quiet_seconds)
+            calls = (counting.calls - before) / quiet_seconds
             stopped = time.perf_counter()
             triggerer.stop()
         return Cost(start, time.perf_counter() - stopped, calls, memory)
@@ -151,7 +152,7 @@ def _takeover(url: str, *, anonymous: bool) -> float:
     command += ["anonymous"] if anonymous else []
     first, second = (subprocess.Popen([*command, name]) for name in ("first", "second"))
     try:
-        with connect(url, settings=_settings()) as store:
+        with connect(url, settings=settings()) as store:
             _wait(store, {"first": _SHARED // 2, "second": _SHARED // 2})
             first.send_signal(signal.SIGKILL)
             return _wait(store, {"second": _SHARED})

@@ -8,18 +8,17 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from asyncstore import Settings, TriggererSettings, connect
+from asyncstore import connect
 from triggers import Triggerer
 
-from .fleet import watched
+from .fleet import settings, watched
 
 
 async def main(url: str, count: int, owner: str, *, anonymous: bool) -> None:
     """Run idle watchers until the end comes."""
     if anonymous:  # as if it were on another machine
         vars(sys.modules["triggers.harness.triggerer"])["this_process"] = lambda: None
-    settings = Settings(triggerer=TriggererSettings(lease=3.0, heartbeat_interval=0.5))
-    async with connect(url, settings=settings) as store:
+    async with connect(url, settings=settings()) as store:
         await Triggerer(store, watched(count), owner=owner).run()
 
 

@@ -27,6 +27,7 @@ TINY = {
     "files": "5",
     "idle-files": "5",
     "idle-seconds": "0.1",
+    "watchers": "20",
 }
 
 
@@ -60,8 +61,8 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
 
 def test_every_section_gives_data(outcome: Outcome) -> None:
     sections = outcome.json["sections"]
-    assert sorted(sections) == ["garbage", "growth", "idle", "operations", "sync", "watch"]
-    for name in ("operations", "sync", "growth", "garbage", "watch"):
+    assert sorted(sections) == ["fleet", "garbage", "growth", "idle", "operations", "sync", "watch"]
+    for name in ("operations", "sync", "growth", "garbage", "watch", "fleet"):
         assert list(sections[name]) == DATABASES, name
     assert outcome.json["failures"] == []
 

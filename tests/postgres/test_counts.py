@@ -163,7 +163,7 @@ COSTS: dict[str, Cost] = {
         lambda s: s.asset_state[ORDERS].aget("key"),
         lambda s: s.asset_state[ORDERS].get("key"),
         [
-            *["SELECT asset", "BEGIN", "SELECT pg_advisory_xact_lock", "SELECT asset", "SELECT asset"],
+            *["SELECT asset", "BEGIN", "SET", "SELECT pg_advisory_xact_lock", "SELECT asset", "SELECT asset"],
             *["INSERT asset", "COMMIT", "GET_ASSET"],
         ],
         unregistered,
@@ -197,12 +197,12 @@ COSTS: dict[str, Cost] = {
     "deactivate": Cost(
         lambda s: s.adeactivate(ORDERS),
         lambda s: s.deactivate(ORDERS),
-        ["BEGIN", "SELECT pg_advisory_xact_lock", "UPDATE asset", "SELECT asyncstore_tell_all", "COMMIT"],
+        ["BEGIN", "SET", "SELECT pg_advisory_xact_lock", "UPDATE asset", "SELECT asyncstore_tell_all", "COMMIT"],
     ),
     "activate": Cost(
         lambda s: s.aactivate(ORDERS),
         lambda s: s.activate(ORDERS),
-        ["BEGIN", "SELECT pg_advisory_xact_lock", "UPDATE asset", "SELECT asyncstore_tell_all", "COMMIT"],
+        ["BEGIN", "SET", "SELECT pg_advisory_xact_lock", "UPDATE asset", "SELECT asyncstore_tell_all", "COMMIT"],
         rested,
     ),
     "events": Cost(lambda s: s.events().alist(), lambda s: s.events().list(), ["SELECT event"]),

@@ -23,12 +23,17 @@ def _machine() -> str | None:
         return None
 
 
-def _started(pid: int) -> str | None:
+def _status(pid: int) -> list[str]:
     try:
-        # Behind the name, which may have spaces and parentheses in it: the 22nd field of proc_pid_stat(5).
-        return (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return None
+        # Behind the name, which may have spaces and parentheses in it: from the 3rd field of proc_pid_stat(5) on.
+        return (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def _started(pid: int) -> str | None:
+    status = _status(pid)
+    return status[19] if len(status) > 19 else None
 
 
 def this_process() -> str | None:
@@ -48,5 +53,7 @@ def is_gone(process: str | None) -> bool:
         return True
     except (OSError, ValueError):  # another user's, or no name of ours
         return False
+    if _status(int(pid))[:1] in (["Z"], ["X"]):
+        return True  # it has ended, and its parent has not looked yet
     now = _started(int(pid))
     return now is not None and now != started

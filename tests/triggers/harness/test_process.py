@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -18,6 +19,8 @@ def test_a_process_of_this_machine_is_gone_once_it_ended() -> None:
         assert name.split("/")[2] == str(child.pid)
         assert not is_gone(name)
         child.kill()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert is_gone(name)  # whether or not its parent has taken note
         child.wait()
         assert is_gone(name)
 
