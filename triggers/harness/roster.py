@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
 import anyio
 from anyio import CancelScope
@@ -20,6 +20,7 @@ from asyncstore import (
 )
 from asyncstore.fleet import Claim, Fleet, Member
 
+from .collector import paused
 from .supervisor import Supervisor, Surroundings
 
 __all__ = ["Roster"]
@@ -36,7 +37,7 @@ _A_TURN = 50
 #: Heartbeats until it is tried again to declare what was refused.
 _REFUSED = 4
 #: Watchers that are claimed in one transaction.
-AT_ONCE = 2_000
+AT_ONCE = 1_000
 
 
 class Roster:
@@ -105,9 +106,8 @@ class Roster:
             if watcher_id is not None:
                 self._known[watcher_id] = supervisor, scope
                 new.append(watcher_id)
-        declared = {id(self._known[each][0]) for each in new}
-        refused = {id(each) for each in self._refused}
-        self._missing = [each for each in self._missing if id(each) not in declared | refused]
+        settled = {id(self._known[each][0]) for each in new} | {id(each) for each in self._refused}
+        self._missing = [each for each in self._missing if id(each) not in settled]
         return new
 
     async def _resolve(self, missing: list[Supervisor]) -> list[tuple[Supervisor, AssetScope]]:
@@ -157,18 +157,22 @@ class Roster:
 
         :return: whether the lease still holds.
         """
-        for start in range(0, len(wanted), AT_ONCE):
-            claims = await self._fleet.aclaim(member, owner, wanted[start : start + AT_ONCE])
-            if claims is None:
-                return False
-            for claim in claims:
-                if claim.watcher_id in self._known:
-                    self._expect(self._known[claim.watcher_id][0])
-            for number, claim in enumerate(claims):
-                self._start(claim)
-                if number % _A_TURN == 0:
-                    await anyio.lowlevel.checkpoint()
+        with paused() if len(wanted) >= AT_ONCE else nullcontext():
+            for start in range(0, len(wanted), AT_ONCE):
+                claims = await self._fleet.aclaim(member, owner, wanted[start : start + AT_ONCE])
+                if claims is None:
+                    return False
+                await self._run(claims)
         return True
+
+    async def _run(self, claims: list[Claim]) -> None:
+        for claim in claims:
+            if claim.watcher_id in self._known:
+                self._expect(self._known[claim.watcher_id][0])
+        for number, claim in enumerate(claims):
+            self._start(claim)
+            if number % _A_TURN == 0:
+                await anyio.lowlevel.checkpoint()
 
     @property
     def held(self) -> int:
