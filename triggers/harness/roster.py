@@ -200,8 +200,6 @@ class Roster:
         for watcher_id, supervisor in list(self.running.items()):
             if watcher_id in before and watcher_id not in fences:
                 supervisor.abandon()
-        for watcher_id in [each for each in self._ended if each in before and each not in fences]:
-            del self._ended[watcher_id]
 
     def _expect(self, supervisor: Supervisor) -> None:
         try:
