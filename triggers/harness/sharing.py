@@ -200,8 +200,10 @@ class Sharing:
                 wanted.append(watcher_id)
         if wanted:
             self.wake()  # something may be asked of what is claimed
+            before = len(self._roster.running)
             if not await self._roster.claim(self._membership.member, self._owner, wanted):
                 self._membership.doubt()
+            logger.info("watchers run here: %d, and %d before", len(self._roster.running), before)
         return len(wanted)
 
     def _give(self, shares: Mapping[int, Mapping[Able, int]], able: _Able, load: Load, *, spare: int) -> None:
