@@ -21,7 +21,8 @@ from asyncstore import (
 from asyncstore.fleet import Claim, Fleet, Member
 
 from .collector import paused
-from .supervisor import Supervisor, Surroundings
+from .supervisor import Supervisor
+from .surroundings import Surroundings
 
 __all__ = ["Roster"]
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
@@ -18,16 +18,13 @@ from asyncstore import (
     AssetNotFoundError,
     ClaimedWatcher,
     Commit,
-    Event,
     JsonValue,
     Lease,
     LeaseLostError,
-    Store,
     StoreBusyError,
     StoreError,
     StoreFullError,
     StoreUnavailableError,
-    TriggererSettings,
     WatcherOrder,
     WatcherState,
 )
@@ -35,49 +32,17 @@ from asyncstore import (
 from ..abc import BaseEventTrigger, BaseTrigger, arguments_text
 from ..errors import InvalidTriggerError
 from ..events import TriggerEvent
-from ..pacing import Backoff, Drain
+from ..pacing import Backoff
 from ..poison import Items
-from ..streams.hub import StreamHub
 from ..watcher import AssetWatcher
+from .surroundings import Surroundings
 
-__all__ = ["Supervisor", "Surroundings"]
+__all__ = ["Supervisor"]
 
 logger = logging.getLogger("triggers")
 
 #: What passes: tried again, without resuming the generator, for as long as it takes.
 _TRANSIENT = (StoreBusyError, StoreFullError, StoreUnavailableError)
-#: Reports of failures that are on their way at a time.
-_REPORTS = 4
-
-
-class Surroundings:
-    """Hold what the supervisors of a triggerer share.
-
-    :param store: the store.
-    :param settings: delays and deadlines.
-    :param drain: what shields a commit, and for how long.
-    :param streams: where watchers share their sources.
-    :param on_event: awaited after each commit of a new event.
-    """
-
-    def __init__(
-        self,
-        store: Store,
-        settings: TriggererSettings,
-        drain: Drain,
-        streams: StreamHub,
-        on_event: Callable[[Event], Awaitable[None]] | None,
-    ) -> None:
-        self.store = store
-        self.settings = settings
-        self.drain = drain
-        self.reporting = asyncio.Semaphore(_REPORTS)
-        self.streams = streams
-        self.on_event = on_event
-        #: Called by a supervisor that found its claim lost.
-        self.suspect: Callable[[], None] = lambda: None
-        #: Called by a supervisor when its watcher runs here no more, with the claim that it had.
-        self.ended: Callable[[Supervisor, Lease], None] = lambda supervisor, lease: None
 
 
 class Supervisor:

@@ -37,7 +37,8 @@ from .membership import Membership
 from .process import this_process
 from .roster import Roster
 from .sharing import Sharing
-from .supervisor import Supervisor, Surroundings
+from .supervisor import Supervisor
+from .surroundings import Surroundings
 from .watchdog import watch_loop
 
 __all__ = ["Triggerer"]
