@@ -66,7 +66,12 @@ def wait_until_all_is_told_and_handled(world: World) -> list[Any]:
             return events
         if time.monotonic() > ends:
             missing = items - len(events), len(ids - loaded), len(ids - audited)
-            pytest.fail(f"after {PATIENCE} s there are missing: events, loaded, audited: {missing}")
+            processes = [*world.triggerers, *world.consumers]
+            pytest.fail(
+                f"after {PATIENCE} s there are missing: events, loaded, audited: {missing}; ended by themselves: "
+                f"{[each.name for each in processes if not each.runs]}; the logs end so:\n"
+                + "\n".join(f"{each.name}:\n{each.log_end()}" for each in processes)
+            )
         time.sleep(0.5)
 
 

@@ -68,6 +68,10 @@ class Process:
             self._process.wait()
         self._process = None
 
+    def log_end(self) -> str:
+        """Give the last lines of its log."""
+        return "\n".join(self._log.read_text(errors="replace").splitlines()[-15:])
+
     @property
     def runs(self) -> bool:
         """Tell whether it has not ended by itself."""
