@@ -15,7 +15,7 @@ from ..errors import SharedStreamError
 from .demand import Demand
 from .derived import Stream
 from .lanes import Answer, Lanes, Outstanding
-from .source import close, generator
+from .source import close, generator, uninvited
 from .terms import Terms
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class AcknowledgingFeed:
                 async with anyio.create_task_group() as tasks:
                     self._lanes.start(tasks)
                     try:
-                        with self._reading:
+                        with self._reading, uninvited(f"{type(self._producer).__qualname__}.open_stream"):
                             await self._read()
                     except Exception as error:
                         self._fail(error)

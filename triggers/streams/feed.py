@@ -10,7 +10,7 @@ from anyio import CancelScope
 from ..errors import SharedStreamError
 from .demand import Demand
 from .ring import Kept, Ring
-from .source import Source, close
+from .source import Source, close, uninvited
 from .terms import Terms
 
 __all__ = ["Feed"]
@@ -54,7 +54,8 @@ class Feed:
             await anyio.sleep_until(self._terms.opens_at)
             opened_at = anyio.current_time()
             try:
-                await self._read()
+                with uninvited(f"{self.source.kind.__qualname__}.open_shared_stream"):
+                    await self._read()
             except Exception as error:
                 self._error = error
             self._ended = True
