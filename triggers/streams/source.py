@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from asyncstore import JsonValue
 
+from ..cancelling import nobody_cancels
 from ..errors import InvalidTriggerError, SharedStreamError
 
 if TYPE_CHECKING:
@@ -94,8 +95,7 @@ def uninvited(what: str) -> Generator[None]:
     try:
         yield
     except asyncio.CancelledError as error:
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
+        if not nobody_cancels():
             raise
         raise SharedStreamError(f"{what}() raised CancelledError, though nobody cancelled it") from error
 
