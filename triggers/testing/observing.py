@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import random
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
@@ -16,6 +17,7 @@ from weakref import WeakKeyDictionary
 from asyncstore import BaseStoreBackend, Commit
 
 from ..abc import BaseEventTrigger, BaseTrigger
+from ..pacing import jitter_here
 
 __all__ = ["Around", "Operation", "RunListener", "around_operations", "heard", "listening"]
 
@@ -154,12 +156,13 @@ _lock = threading.Lock()
 
 
 def listening(listener: RunListener) -> Context:
-    """Give a context in which the listener hears of what the triggers do that `heard` named.
+    """Give a context in which the listener hears of what the triggers do that `heard` named, and nothing is by chance.
 
     :param listener: what hears; in every task that starts in this context, and in those that they start.
     """
     context = copy_context()
     context.run(_listener.set, listener)
+    context.run(jitter_here.set, random.Random(0))  # noqa: S311 - no secret
     return context
 
 
