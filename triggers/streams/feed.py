@@ -37,6 +37,11 @@ class Feed:
         self._ended = False
         self._error: Exception | None = None
 
+    @property
+    def serves_newcomers(self) -> bool:
+        """Return whether one that comes now can be given all it needs, or can get here by itself."""
+        return self.source.positioned or self.source.snapshots or not self.ring.first
+
     def begin_after(self, at: Any) -> None:
         """Begin, where the source is not open yet, no earlier than those need it who came so far.
 
