@@ -119,7 +119,10 @@ class VirtualEventLoop(asyncio.SelectorEventLoop):
         owed = self._owed()
         if not owed:
             return f"nothing can happen any more: no timer is left, and nothing came for {self._patience:g} s"
-        return f"virtual time stands still: for {self._patience:g} s nobody has settled {', '.join(owed)}"
+        return (
+            f"virtual time stands still: for {self._patience:g} s nobody has settled {', '.join(owed)}; time does not "
+            "pass for a task of this loop that will settle it after a while: an asyncio.Event or Queue lets it"
+        )
 
 
 def run_virtual(function: Callable[[Unpack[Ts]], Awaitable[T]], *args: *Ts, clock: VirtualClock | None = None) -> T:
