@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, ClassVar
 
 import pytest
@@ -17,7 +17,15 @@ from asyncstore import (
     TriggererSettings,
     connect,
 )
-from triggers import AssetWatcher, BaseEventTrigger, Poison, TriggerEvent
+from triggers import (
+    AdvanceItem,
+    AssetWatcher,
+    BaseEventTrigger,
+    Poison,
+    SharedStreamProducer,
+    TriggerEvent,
+    Verdict,
+)
 from triggers.poison import forget_set_aside, list_set_aside
 
 from .support import run_to_the_end
@@ -229,3 +237,34 @@ def test_wrong_policies_are_refused(options: dict[str, Any]) -> None:
 def test_a_watcher_takes_a_policy_and_nothing_else() -> None:
     with pytest.raises(TypeError, match="poison is a Poison or None, not 5"):
         AssetWatcher("w", Parsing(), poison=5)  # type: ignore[arg-type]
+
+
+async def test_behind_a_broker_what_is_set_aside_is_passed_over(store: Store) -> None:
+    answers: list[tuple[int, Verdict]] = []
+
+    class Queue(SharedStreamProducer):
+        async def open_stream(self) -> AsyncIterator[tuple[str, int]]:
+            for number, text in enumerate(["1", "bad", "3"]):
+                yield text, number
+
+        async def advance(self, batch: Sequence[AdvanceItem]) -> None:
+            answers.extend((item.receipt, item.verdict) for item in batch)
+
+    class Parses(BaseEventTrigger):
+        def shared_stream_key(self) -> str:
+            return "queue"
+
+        @classmethod
+        def create_shared_stream_producer(cls, kwargs: dict[str, Any]) -> SharedStreamProducer:
+            return Queue()
+
+        async def filter_shared_stream(self, stream: AsyncIterator[str]) -> AsyncIterator[TriggerEvent]:
+            async for text in stream:
+                async with self.item(text):
+                    yield TriggerEvent(int(text), key=text)
+
+    asset = Asset("a", watchers=[AssetWatcher("w", Parses(), poison=Poison(attempts=1))])
+    assert (await run_to_the_end(store, asset)).payloads == [1, 3]
+    assert answers == [(0, Verdict.ACKNOWLEDGE), (1, Verdict.DEAD_LETTER), (2, Verdict.ACKNOWLEDGE)]
+    (aside,) = await list_set_aside(store.asset_state[Asset("a")])
+    assert (aside.item, aside.is_aside) == ("bad", True)
