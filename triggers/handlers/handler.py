@@ -57,11 +57,21 @@ class Handler:
         for asset in (*self.assets, *self.outlets):
             if not isinstance(asset, Asset):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise InvalidHandlerError(f"@on_event: {called}: an Asset is needed, not {asset!r}")
-        if not isinstance(self.name, str) or not 1 <= len(self.name.encode(errors="replace")) <= _MAX_NAME_BYTES:  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidHandlerError(f"@on_event: {called}: a name is 1 to {_MAX_NAME_BYTES} bytes of UTF-8")
-        if concurrency < 1 or (max_attempts is not None and max_attempts < 0):
-            raise InvalidHandlerError(f"@on_event: {called}: concurrency is at least 1, max_attempts at least 0")
+        self._check(called)
         functools.update_wrapper(self, function)
+
+    def _check(self, called: str) -> None:
+        try:
+            TaskScope(self.name, "event-1", "on_event")
+        except (TypeError, ValueError) as error:
+            raise InvalidHandlerError(
+                f"@on_event: {called}: a name is 1 to {_MAX_NAME_BYTES} bytes of UTF-8 ({error})"
+            ) from error
+        most = 0 if self.max_attempts is None else self.max_attempts
+        if not _is_whole(self.concurrency) or not _is_whole(most) or self.concurrency < 1 or most < 0:
+            raise InvalidHandlerError(
+                f"@on_event: {called}: concurrency is an int of at least 1, max_attempts one of at least 0"
+            )
 
     def __repr__(self) -> str:
         return f"<Handler {self.name!r} of {', '.join(asset.name for asset in self.assets)}>"
@@ -126,6 +136,10 @@ def on_event(
         )
 
     return decorate
+
+
+def _is_whole(number: object) -> bool:
+    return isinstance(number, int) and not isinstance(number, bool)
 
 
 def _takes_context(function: Callable[..., object], called: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import random
@@ -44,7 +45,7 @@ class HandlerRunner:
     :param store: an open store.
     :param handlers: what `on_event` made.
     :param settings: leases, limits and delays; default: `[consumers]` of the store.
-    :raises InvalidHandlerError: two handlers of one asset share a name.
+    :raises InvalidHandlerError: two handlers of one asset share a name, or one begins nowhere.
     :raises UnsupportedOperationError: the backend delivers no events.
     """
 
@@ -68,6 +69,10 @@ class HandlerRunner:
                         f"two handlers of asset {asset.name!r} are named {handler.name!r}, and would divide its "
                         "events; give one of them another: @on_event(..., name=...)"
                     )
+                try:
+                    store.events(asset, consumer=handler.name, start=handler.start)
+                except (TypeError, ValueError) as error:  # now, and not when it is to run
+                    raise InvalidHandlerError(f"{handler!r}: {error}") from error
 
     async def run(self) -> None:
         """Handle events until cancelled; then finish those in hand, within `[triggerer] drain_timeout`.
@@ -125,6 +130,14 @@ class HandlerRunner:
                     await handler.handle(event, context)
             except Exception as error:
                 await event.afail(error)
+            except asyncio.CancelledError as error:
+                task = asyncio.current_task()
+                if shield.cancel_called or task is None or task.cancelling():
+                    raise
+                # Nobody cancels: its own code raised it, as a future does that somebody cancelled.
+                failure = RuntimeError(f"{handler!r} raised CancelledError, though nobody cancelled it")
+                failure.__cause__ = error
+                await event.afail(failure)
             else:
                 await event.adone()
         if shield.cancelled_caught:

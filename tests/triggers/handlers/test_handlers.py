@@ -123,6 +123,34 @@ async def test_failures_are_kept_and_siblings_are_untouched(store: Store, caplog
     assert "is delivered no more" in caplog.text
 
 
+async def test_a_cancellation_that_nobody_asked_for_is_a_failure_of_its_event(store: Store) -> None:
+    await record(store, 2)
+    seen: list[Any] = []
+
+    @on_event(ORDERS, name="stray", max_attempts=1)
+    async def stray(event: DeliveredEvent) -> None:
+        waiting = asyncio.ensure_future(asyncio.sleep(0))
+        waiting.cancel()
+        await waiting
+
+    @on_event(ORDERS, name="whole")
+    async def whole(event: DeliveredEvent) -> None:
+        await until(lambda: aside == 2)
+        seen.append(event.payload)
+
+    aside = 0
+    async with running(store, stray, whole) as task:
+        while aside < 2:
+            assert not task.done()
+            await asyncio.sleep(0.002)
+            if any(each.name == "stray" for each in await store.alist_consumers()):
+                aside = len(await store.events(ORDERS, consumer="stray").alist_failed())
+        await settled(store)
+    assert seen == [0, 1]
+    failed = await store.events(ORDERS, consumer="stray").alist_failed()
+    assert all("CancelledError, though nobody cancelled it" in each.error for each in failed)
+
+
 async def test_what_a_transaction_did_not_commit_is_handled_again(store: Store) -> None:
     await record(store, 1)
     attempts: list[int] = []
@@ -264,7 +292,11 @@ def test_what_cannot_handle_events_is_said() -> None:
         (lambda: on_event("orders")(good), "an Asset is needed"),  # type: ignore[arg-type]
         (lambda: on_event(ORDERS, name="")(good), "1 to 250 bytes"),
         (lambda: on_event(ORDERS, name="x" * 251)(good), "1 to 250 bytes"),
+        (lambda: on_event(ORDERS, name="a\0")(good), "NUL"),
+        (lambda: on_event(ORDERS, name="\ud800")(good), "lone surrogate"),
         (lambda: on_event(ORDERS, concurrency=0)(good), "at least 1"),
+        (lambda: on_event(ORDERS, concurrency=1.5)(good), "at least 1"),  # type: ignore[arg-type]
+        (lambda: on_event(ORDERS, max_attempts=-1)(good), "at least 0"),
     ]
     for make, says in wrong:
         with pytest.raises(InvalidHandlerError, match=says):
@@ -275,6 +307,8 @@ def test_what_cannot_handle_events_is_said() -> None:
     with connect("sqlite+aiosqlite:///:memory:") as store:
         with pytest.raises(InvalidHandlerError, match="divide its events"):
             HandlerRunner(store, [on_event(ORDERS, name="a")(good), on_event(ORDERS, name="a")(good)])
+        with pytest.raises(InvalidHandlerError, match="'beginning', 'end'"):
+            HandlerRunner(store, [on_event(ORDERS, start="middle")(good)])  # type: ignore[arg-type]
         asyncio.run(HandlerRunner(store, []).run())
 
 
