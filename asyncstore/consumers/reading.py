@@ -72,10 +72,14 @@ class Reader:
         :raises StoreError: the store failed; what was in hand is delivered again.
         """
         if self._closed:
-            raise StoreError(f"{self}: this reader was closed")
-        if self.hand is not None:
-            await self.hand.end()
-            self.hand = None
+            raise self._over()
+        # Let go of first: what goes wrong now is the store's fault, and no failure of the event.
+        hand, self.hand = self.hand, None
+        if hand is not None:
+            await hand.end()
+            if hand.lost:  # and so may be what was taken with it: it is given back, and taken anew
+                self._ahead.clear()
+                self._unsure = True
         if not self._ahead:
             self._pace()
             self._ahead.extend(await self._wait())
@@ -94,6 +98,9 @@ class Reader:
             attempt=delivery.attempt,
             _hand=self.hand,
         )
+
+    def _over(self) -> StoreError:
+        return StoreError(f"{self}: this reader was closed")
 
     def _pace(self) -> None:
         took = self._loop.time() - self._taken_at if self._taken_at else _QUICK
@@ -121,6 +128,8 @@ class Reader:
             return await self._take_now()
 
     async def _take_now(self) -> list[Delivery]:
+        if self._closed:  # while this waited
+            raise self._over()
         member = self._member
         if member is None:
             member = await self._join()
@@ -147,6 +156,9 @@ class Reader:
         member = await self._deliveries.ajoin(
             self._asset, self._name, start=self._start, owner=owner, lease=self._lease
         )
+        if self._closed:  # meanwhile, when there was nothing to leave yet
+            await self._give_back(member)
+            raise self._over()
         self._member = member
         self._beating = asyncio.create_task(self._beat(member), name=f"asyncstore {self}: heartbeat")
         return member
