@@ -20,6 +20,7 @@ from asyncstore import (
     DeliveredEvent,
     Store,
     StoreError,
+    TaskContext,
     UnsupportedOperationError,
 )
 
@@ -124,7 +125,8 @@ class HandlerRunner:
 
     async def _attempt(self, handler: Handler, asset: Asset, event: DeliveredEvent) -> None:
         with self._shield() as shield:
-            context = self._store.task_context(handler.scope(event), inlets=[asset], outlets=handler.outlets)
+            # The state is cleared here, where it is known that the event does not come again.
+            context = TaskContext(self._store.core, handler.scope(event), inlets=[asset], outlets=handler.outlets)
             try:
                 async with context:
                     await handler.handle(event, context)
@@ -139,6 +141,14 @@ class HandlerRunner:
                 failure.__cause__ = error
                 await event.afail(failure)
             else:
-                await event.adone()
+                if await event.adone() and self._store.settings.state_store.clear_on_success:
+                    await _clear(context)
         if shield.cancelled_caught:
             await anyio.sleep_forever()  # the time to drain is over; here is where the cancellation arrives
+
+
+async def _clear(context: TaskContext) -> None:
+    try:
+        await context.task_state.aclear()
+    except StoreError as error:
+        logger.warning("the state of task %s was not cleared: %s", context.scope.ti_id, error)

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sys
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -14,7 +15,9 @@ import pytest
 from asyncstore import (
     Asset,
     DeliveredEvent,
+    LeaseLostError,
     Settings,
+    StateStoreSettings,
     Store,
     StoreUnavailableError,
     TaskContext,
@@ -170,6 +173,39 @@ async def test_what_a_transaction_did_not_commit_is_handled_again(store: Store) 
         await settled(store)
     assert attempts == [1, 2]
     assert await store.asset_state[ORDERS].aget("count") == 2
+
+
+@pytest.mark.parametrize("lost", [False, True])
+async def test_the_state_of_a_task_is_cleared_once_its_event_is_done_and_not_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: bool
+) -> None:
+    settings = SETTINGS.model_copy(update={"state_store": StateStoreSettings(clear_on_success=True)})
+    async with connect(f"sqlite+aiosqlite:///{tmp_path}/state.db", settings=settings) as store:
+        (event,) = await record(store, 1)
+        done = type(store.backend.deliveries).adone
+        found: list[Any] = []
+
+        @on_event(ORDERS, name="loader")
+        async def load(event: DeliveredEvent, context: TaskContext) -> None:
+            found.append(await context.task_state.aget("job"))
+            await context.task_state.aset("job", event.attempt)
+            if event.attempt == 1:
+                with contextlib.suppress(ZeroDivisionError):  # swallowed, and yet the event is not done
+                    async with event.transaction():
+                        raise ZeroDivisionError
+
+        async def ended(self: Any, delivery: Any) -> None:
+            found.append(await store.task_state(scope).aget("job"))
+            if lost:
+                raise LeaseLostError("in other hands")
+            await done(self, delivery)
+
+        scope = load.scope(cast("DeliveredEvent", event))
+        monkeypatch.setattr(type(store.backend.deliveries), "adone", ended)
+        async with running(store, load):
+            await until(lambda: len(found) == 3)
+        assert found == [None, 1, 2]
+        assert await store.task_state(scope).aget("job") == (2 if lost else None)
 
 
 async def test_several_events_are_handled_at_a_time(store: Store) -> None:
