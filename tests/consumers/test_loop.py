@@ -281,6 +281,19 @@ async def test_sync_twins_settle_an_event(store: Store) -> None:
         assert await state(store) == (0, 1, 0)
 
 
+async def test_no_event_since_a_time_is_missed_where_the_clock_was_set_back(store: Store, clock: ManualClock) -> None:
+    await record(store, 1)
+    clock.advance(timedelta(hours=1))
+    (later,) = await record(store, 1)
+    clock.advance(timedelta(hours=-2))
+    (last,) = await record(store, 1)
+    async with aclosing(aiter(store.events(ORDERS, consumer="late", start=later.created_at))) as events:
+        assert [(await anext(events)).id for _ in range(2)] == [later.id, last.id]
+        assert await store.events(ORDERS, consumer="late").areplay(later.created_at) == 2
+        assert await store.events(ORDERS, consumer="late").areplay(later.created_at + timedelta(days=1)) == 0
+        assert (await anext(events)).id == later.id
+
+
 async def test_an_asset_that_is_new_or_deleted(store: Store) -> None:
     new = Asset("new")
     async with aclosing(cast("Any", store.events(new, consumer="early").__aiter__())) as events:

@@ -68,7 +68,9 @@ class MemoryDeliveries(Deliveries):
         events = self._tables.events(AssetScope(asset_id), 0, None)
         if isinstance(start, datetime):
             to_microseconds(start)  # refuses one without a time zone
-            events = [each for each in events if each.created_at < start]
+            found = next((each.id for each in events if each.created_at >= start), None)
+            if found is not None:
+                return found - 1
         return events[-1].id if events and start != "beginning" else 0
 
     async def ajoin(self, asset: AssetScope, name: str, *, start: Start, owner: str, lease: timedelta) -> Member:

@@ -68,9 +68,12 @@ def _before(asset_id: int, start: Start) -> Procedure[int]:
         return max(min(start, _LARGEST) - 1, 0)
     rows: Sequence[Row] = []
     if isinstance(start, datetime):
+        # Not the last one before: a clock that was set back has some of before behind some of after.
         moment = to_microseconds(start)
-        rows, _ = yield ask(statements.consumers.last_event_before, asset_id=asset_id, moment=moment)
-    elif start == "end":
+        rows, _ = yield ask(statements.consumers.first_event_since, asset_id=asset_id, moment=moment)
+        if rows:
+            return int(rows[0][0]) - 1
+    if start != "beginning":
         rows, _ = yield ask(statements.consumers.last_event, asset_id=asset_id)
     return int(rows[0][0]) if rows else 0
 

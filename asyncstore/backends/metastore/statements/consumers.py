@@ -40,12 +40,12 @@ __all__ = [
     "drop_member",
     "fail",
     "find_consumer",
+    "first_event_since",
     "forget_from",
     "give_back",
     "has_work",
     "hold_consumer",
     "last_event",
-    "last_event_before",
     "list_consumers",
     "list_failed",
     "list_fresh",
@@ -95,12 +95,12 @@ def last_event() -> Executable:
     return select(event.c.id).where(event.c.asset_id == _big("asset_id")).order_by(event.c.id.desc()).limit(1)
 
 
-def last_event_before() -> Executable:
-    """Find the last event of an asset that was recorded before a time."""
+def first_event_since() -> Executable:
+    """Find the first event of an asset that was recorded at a time or later."""
     return (
         select(event.c.id)
-        .where(event.c.asset_id == _big("asset_id"), event.c.created_at < _big("moment"))
-        .order_by(event.c.id.desc())
+        .where(event.c.asset_id == _big("asset_id"), event.c.created_at >= _big("moment"))
+        .order_by(event.c.id)
         .limit(1)
     )
 
