@@ -55,21 +55,22 @@ class Consumer:
     :param core: the store's core.
     :param asset: an `Asset`, which reading registers where it is new, or an `AssetScope` of one that is.
     :param name: the consumer's name, 1 to 512 bytes of UTF-8.
-    :param start: where it begins where there was none of that name.
+    :param start: where it begins where there was none of that name; None for the first event in the log.
     :param settings: leases, limits and intervals.
     """
 
     def __init__(
-        self, core: Core, asset: Asset | AssetScope, name: str, *, start: Start, settings: ConsumerSettings
+        self, core: Core, asset: Asset | AssetScope, name: str, *, start: Start | None, settings: ConsumerSettings
     ) -> None:
         if not isinstance(asset, Asset | AssetScope):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"a consumer reads the events of an Asset or AssetScope, not of {asset!r}")
         check_key(name)
-        _check_place("start", start, words=("beginning", "end"))
+        if start is not None:
+            _check_place("start", start, words=("beginning", "end"))
         self._core = core
         self._asset = asset
         self._name = name
-        self._start: Start = start
+        self._start: Start | None = start
         self._settings = settings
         self._loops: list[_Loop] = []
         self._entered = False

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from ..errors import ConsumerNotFoundError, LeaseLostError
 from ..scopes import AssetScope
-from .records import Delivery, Member
+from .records import Delivery, Member, Start
 
-__all__ = ["CRASHED", "consumer_not_found", "delivery_lost", "member_lost"]
+__all__ = ["CRASHED", "consumer_not_found", "delivery_lost", "member_lost", "start_text"]
 
 #: Why an event failed whose reader was not heard of any more.
 CRASHED = "the process that had the event ended or stalled: its delivery lease ran out"
@@ -32,3 +34,8 @@ def member_lost(member: Member) -> LeaseLostError:
     return LeaseLostError(
         f"a reader of consumer {member.name!r} of {member.asset} was given up, since its lease ran out"
     )
+
+
+def start_text(start: Start) -> str:
+    """Spell where a consumer begins, the same for the same place."""
+    return start.astimezone(UTC).isoformat() if isinstance(start, datetime) else str(start)

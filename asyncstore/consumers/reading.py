@@ -16,6 +16,7 @@ from ..core import Core
 from ..errors import LeaseLostError, StoreError
 from ..scopes import AssetScope
 from ..settings import ConsumerSettings
+from .deciding import start_text
 from .delivered import DeliveredEvent, Hand
 from .records import Delivery, Member, Start, Taking
 
@@ -35,16 +36,19 @@ class Reader:
     :param core: the store's core.
     :param asset: the canonical scope of the asset.
     :param name: the consumer's name.
-    :param start: where a new consumer begins.
+    :param start: where a new consumer begins; None for the first event in the log.
     :param settings: leases, limits and intervals.
     """
 
-    def __init__(self, core: Core, asset: AssetScope, name: str, start: Start, settings: ConsumerSettings) -> None:
+    def __init__(
+        self, core: Core, asset: AssetScope, name: str, start: Start | None, settings: ConsumerSettings
+    ) -> None:
         self._core = core
         self._deliveries = core.backend.deliveries
         self._asset = asset
         self._name = name
-        self._start: Start = start
+        self._start: Start | None = start
+        self._said = False
         self._settings = settings
         self._lease = timedelta(seconds=settings.lease)
         self._loop = asyncio.get_running_loop()
@@ -154,14 +158,28 @@ class Reader:
     async def _join(self) -> Member:
         owner = f"{socket.gethostname()}:{os.getpid()}"
         member = await self._deliveries.ajoin(
-            self._asset, self._name, start=self._start, owner=owner, lease=self._lease
+            self._asset, self._name, start=self._begins, owner=owner, lease=self._lease
         )
         if self._closed:  # meanwhile, when there was nothing to leave yet
             await self._give_back(member)
             raise self._over()
+        self._say_start(member)
         self._member = member
         self._beating = asyncio.create_task(self._beat(member), name=f"asyncstore {self}: heartbeat")
         return member
+
+    @property
+    def _begins(self) -> Start:
+        return "beginning" if self._start is None else self._start
+
+    def _say_start(self, member: Member) -> None:
+        # Not where nobody said anything, nor where a program says the same each time it is run.
+        asked, said, self._said = self._start, self._said, True
+        if asked is not None and not said and member.start not in {None, start_text(asked)}:
+            logger.warning(
+                "%s goes on where it is, and not at start=%s: it began at start=%s; areplay() has it read again, and "
+                "another name begins anew", self, start_text(asked), member.start,
+            )  # fmt: skip
 
     def _leave(self) -> Member | None:
         member, self._member = self._member, None

@@ -257,7 +257,7 @@ class ConsumerConformance(ConformanceBase):
         for start, first in starts:
             _, member = await join(harness, f"from {start}", start)
             _, same = await join(harness, f"from {start}", "end")
-            assert member.consumer_id == same.consumer_id
+            assert (member.consumer_id, member.start) == (same.consumer_id, same.start)
             assert [each.event for each in await deliveries.atake(member, taking())] == events[first:], start
         (new,) = await record(harness, 1)
         (taken,) = await deliveries.atake(member, taking())

@@ -6,7 +6,8 @@ import asyncio
 import gc
 import logging
 from contextlib import aclosing
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
+from functools import partial
 from typing import Any, cast
 
 import anyio
@@ -292,6 +293,28 @@ async def test_no_event_since_a_time_is_missed_where_the_clock_was_set_back(stor
         assert await store.events(ORDERS, consumer="late").areplay(later.created_at) == 2
         assert await store.events(ORDERS, consumer="late").areplay(later.created_at + timedelta(days=1)) == 0
         assert (await anext(events)).id == later.id
+
+
+async def test_a_start_that_is_not_heeded_is_told(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    moment = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    same = moment.astimezone(timezone(timedelta(hours=5)))
+    await record(store, 1)
+    for first, others in ((None, (None, "beginning")), ("end", (None, "end")), (1, (1,)), (moment, (moment, same))):
+        name = f"from {first}"
+        for start in (first, *others, 7):
+            assert "start=" not in caplog.text
+            async with store.events(ORDERS, consumer=name, start=cast("Any", start)) as consumer:
+                waiting = asyncio.ensure_future(anext(aiter(consumer)))
+                await until(partial(reads, store, name))
+                await record(store, 1)  # for those that begin behind all
+                await waiting
+        assert "start=7" in caplog.text
+        assert "areplay" in caplog.text
+        caplog.clear()
+
+
+async def reads(store: Store, name: str) -> bool:
+    return any(each.name == name and each.readers for each in await store.alist_consumers())
 
 
 async def test_an_asset_that_is_new_or_deleted(store: Store) -> None:

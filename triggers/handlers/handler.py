@@ -36,7 +36,7 @@ class Handler:
         assets: Sequence[Asset],
         *,
         name: str | None = None,
-        start: Start = "beginning",
+        start: Start | None = None,
         concurrency: int = 1,
         max_attempts: int | None = None,
         outlets: Sequence[Asset] = (),
@@ -48,7 +48,7 @@ class Handler:
         self.function = function
         self.assets = tuple(assets)
         self.name = called if name is None else name
-        self.start: Start = start
+        self.start: Start | None = start
         self.concurrency = concurrency
         self.max_attempts = max_attempts
         self.outlets = tuple(outlets)
@@ -99,7 +99,7 @@ class Handler:
 def on_event(
     *assets: Asset,
     name: str | None = None,
-    start: Start = "beginning",
+    start: Start | None = None,
     concurrency: int = 1,
     max_attempts: int | None = None,
     outlets: Sequence[Asset] = (),
@@ -117,7 +117,8 @@ def on_event(
 
     :param assets: whose events.
     :param name: the consumer's name; default: the function's. A handler that gets another name begins anew.
-    :param start: where it begins the first time: "beginning", "end", the id of an event, or an aware datetime.
+    :param start: where it begins the first time: "beginning" (the default), "end", the id of an event, or an aware
+        datetime.
     :param concurrency: how many events one process handles at a time.
     :param max_attempts: after so many failures an event is set aside; 0 for never; default: `[consumers] max_attempts`.
     :param outlets: assets whose state it writes besides that of the event's asset.

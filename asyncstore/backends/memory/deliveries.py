@@ -11,7 +11,7 @@ from typing import final
 
 from ...clock import from_microseconds, to_microseconds
 from ...consumers.abc import Deliveries
-from ...consumers.deciding import CRASHED, consumer_not_found, delivery_lost, member_lost
+from ...consumers.deciding import CRASHED, consumer_not_found, delivery_lost, member_lost, start_text
 from ...consumers.records import ConsumerRecord, Delivery, FailedEvent, Member, Start, Taking
 from ...records import Event
 from ...scopes import AssetScope
@@ -81,9 +81,9 @@ class MemoryDeliveries(Deliveries):
             if found is None:
                 asset_id = scope.asset_id or 0
                 position = self._before(asset_id, start)
-                found = HeldConsumer(self._tables.new_id(), asset_id, name, position, self._now())
+                found = HeldConsumer(self._tables.new_id(), asset_id, name, start_text(start), position, self._now())
                 self._tables.consumers[found.id] = found
-            member = Member(self._tables.new_id(), found.id, scope, name)
+            member = Member(self._tables.new_id(), found.id, scope, name, found.start)
             found.members[member.id] = self._now() + lease // _MICROSECOND
             return member
 

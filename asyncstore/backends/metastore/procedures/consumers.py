@@ -8,7 +8,7 @@ from itertools import takewhile
 from typing import Any
 
 from ....clock import from_microseconds, to_microseconds
-from ....consumers.deciding import CRASHED, consumer_not_found, delivery_lost, member_lost
+from ....consumers.deciding import CRASHED, consumer_not_found, delivery_lost, member_lost, start_text
 from ....consumers.records import ConsumerRecord, Delivery, FailedEvent, Member, Start, Taking
 from ....records import Event
 from ....registration.deciding import not_found
@@ -55,11 +55,11 @@ def join(asset: AssetScope, name: str, start: Start, owner: str, lease: int, now
     rows, _ = yield ask(statements.consumers.find_consumer, **where)
     if not rows:
         taken = yield from _before(scope.asset_id or 0, start)
-        yield ask(statements.consumers.add_consumer, **where, taken=taken, now=now())
+        yield ask(statements.consumers.add_consumer, **where, start=start_text(start), taken=taken, now=now())
         rows, _ = yield ask(statements.consumers.find_consumer, **where)
-    consumer_id = int(rows[0][0])
+    consumer_id, begun = int(rows[0][0]), str(rows[0][1])
     rows, _ = yield ask(statements.consumers.add_member, consumer_id=consumer_id, owner=owner, lease=lease, now=now())
-    return Member(int(rows[0][0]), consumer_id, scope, name)
+    return Member(int(rows[0][0]), consumer_id, scope, name, begun)
 
 
 def _before(asset_id: int, start: Start) -> Procedure[int]:

@@ -77,15 +77,15 @@ _THIS = (_OF_CONSUMER, delivery.c.event_id == _big("event_id"), delivery.c.fence
 
 
 def find_consumer() -> Executable:
-    """Find a consumer of an asset by its name."""
-    return select(consumer.c.id).where(
+    """Find a consumer of an asset by its name; gives where it began, too."""
+    return select(consumer.c.id, consumer.c.start).where(
         consumer.c.asset_id == _big("asset_id"), consumer.c.name == bindparam("name", type_=Text)
     )
 
 
 def add_consumer() -> Executable:
     """Add a consumer that begins behind an event; touches nothing where there is one of that name."""
-    columns = given(consumer, "asset_id", "name", "taken")
+    columns = given(consumer, "asset_id", "name", "start", "taken")
     values = {**columns, "fence": literal(0, BigInteger), "created_at": NOW}
     return dialect.insert_new(consumer, values)
 
