@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing, nullcontext
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from typing import Any
 
 import pytest
@@ -138,7 +138,7 @@ async def test_a_connection_that_is_lost_around_the_commit_leaves_each_event_han
                 while len(attempts) < 6 + (not made):
                     event = await anext(events)
                     attempts.append((event.id, event.attempt))
-                    lost = nullcontext()
+                    lost: AbstractContextManager[object] = nullcontext()
                     if len(attempts) == 4:
                         cut = proxy.swallow_answer if made else proxy.cut_before
                         cut("Q", containing=b"COMMIT;")
@@ -149,8 +149,8 @@ async def test_a_connection_that_is_lost_around_the_commit_leaves_each_event_han
             ids = [event.id for event in recorded]
             again = [] if made else [(ids[3], 2)]
             assert sorted(attempts) == sorted([*((each, 1) for each in ids), *again])
-            (found,) = await store.alist_consumers()
-            assert (found.in_hand, found.waiting, found.failed) == (0, 0, 0)
+            (facts,) = await store.alist_consumers()
+            assert (facts.in_hand, facts.waiting, facts.failed) == (0, 0, 0)
         found = await bare.fetch("SELECT event_id FROM handled ORDER BY event_id")
         assert [each["event_id"] for each in found] == ids
 

@@ -11,7 +11,7 @@ from typing import final
 
 from ...clock import from_microseconds, to_microseconds
 from ...consumers.abc import Deliveries
-from ...consumers.deciding import CRASHED, consumer_not_found, delivery_lost, member_lost, start_text
+from ...consumers.deciding import CRASHED, consumer_not_found, delivery_lost, member_lost, start_text, tell_exhausted
 from ...consumers.records import ConsumerRecord, Delivery, FailedEvent, Member, Start, Taking
 from ...records import Event
 from ...scopes import AssetScope
@@ -104,7 +104,7 @@ class MemoryDeliveries(Deliveries):
             if member.id not in consumer.members:
                 raise member_lost(member)
             consumer.members[member.id] = now + taking.lease // _MICROSECOND
-            self._release(consumer, taking, now)
+            tell_exhausted(member, taking, self._release(consumer, taking, now))
             due = [each for each in consumer.deliveries.values() if each.not_before is not None]
             due = sorted((each for each in due if (each.not_before or 0) <= now), key=lambda each: each.event_id)
             due = due[: taking.limit]
@@ -121,7 +121,8 @@ class MemoryDeliveries(Deliveries):
                 each.alone = len(held) == 1
             return [self._delivery(consumer, each) for each in held]
 
-    def _release(self, consumer: HeldConsumer, taking: Taking, now: int) -> None:
+    def _release(self, consumer: HeldConsumer, taking: Taking, now: int) -> list[int]:
+        exhausted: list[int] = []
         late = {member for member, until in consumer.members.items() if until <= now}
         for member in late:
             del consumer.members[member]
@@ -134,10 +135,12 @@ class MemoryDeliveries(Deliveries):
             each.alone = True
             each.wait()
             if taking.max_attempts and each.failures >= taking.max_attempts:
+                exhausted.append(each.event_id)
                 if taking.skip:
                     del consumer.deliveries[each.event_id]
                 else:
                     each.not_before, each.failed_at = None, now
+        return sorted(exhausted)
 
     def _delivery(self, consumer: HeldConsumer, held: HeldDelivery) -> Delivery:
         (event,) = self._events(consumer, held.event_id - 1, 1)

@@ -111,8 +111,8 @@ def has_work(member: Member, now: Now) -> Procedure[bool]:
 
 
 @tells()
-def take(member: Member, taking: Taking, lease: int, now: Now) -> Procedure[list[Delivery]]:
-    """Take events that wait, and then new ones."""
+def take(member: Member, taking: Taking, lease: int, now: Now) -> Procedure[tuple[list[Delivery], list[int]]]:
+    """Take events that wait, and then new ones; gives besides the ids of those that are delivered no more."""
     mine = {"consumer_id": member.consumer_id}
     rows, _ = yield ask(statements.consumers.hold_consumer, **mine)
     if not rows:
@@ -121,7 +121,7 @@ def take(member: Member, taking: Taking, lease: int, now: Now) -> Procedure[list
     at = now()
     if not (yield ask(statements.consumers.renew_member, member_id=member.id, lease=lease, now=at)).rows:
         raise member_lost(member)
-    yield from _release(member.consumer_id, taking, at)
+    exhausted = yield from _release(member.consumer_id, taking, at)
     waiting, alone = yield from _waiting(member.consumer_id, taking.limit, at)
     fresh: Sequence[Row] = []
     if not alone and len(waiting) < taking.limit:
@@ -135,17 +135,19 @@ def take(member: Member, taking: Taking, lease: int, now: Now) -> Procedure[list
         yield ask(statements.consumers.take_fresh, **held, asset_id=asset_id, taken=taken, position=position)
         yield ask(statements.consumers.move_consumer, **mine, position=position)
     found = [(row, int(row[6])) for row in waiting] + [(row, 0) for row in fresh]
-    return [Delivery(_event(row), member.consumer_id, fence, failures + 1) for row, failures in found]
+    return [Delivery(_event(row), member.consumer_id, fence, failures + 1) for row, failures in found], exhausted
 
 
-def _release(consumer_id: int, taking: Taking, at: int | None) -> Procedure[None]:
-    # Take back what readers held whose lease has run out.
+def _release(consumer_id: int, taking: Taking, at: int | None) -> Procedure[list[int]]:
+    # Take back what readers held whose lease has run out; gives what failed too often for that.
     late, _ = yield ask(statements.consumers.drop_late_members, consumer_id=consumer_id, now=at)
     if late:
         yield ask(statements.consumers.release, members=[row[0] for row in late], error=CRASHED)
     if late and taking.max_attempts:
         end = statements.consumers.drop_exhausted if taking.skip else statements.consumers.set_exhausted_aside
-        yield ask(end, consumer_id=consumer_id, most=taking.max_attempts, now=at)
+        rows, _ = yield ask(end, consumer_id=consumer_id, most=taking.max_attempts, now=at)
+        return sorted(int(row[0]) for row in rows)
+    return []
 
 
 def _waiting(consumer_id: int, limit: int, at: int | None) -> Procedure[tuple[Sequence[Row], bool]]:

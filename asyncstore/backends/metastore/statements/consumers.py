@@ -260,13 +260,14 @@ _EXHAUSTED = (_OF_CONSUMER, _waiting, delivery.c.failures >= _big("most"))
 
 
 def set_exhausted_aside() -> Executable:
-    """Set aside what waits though it failed too often."""
-    return update(delivery).where(*_EXHAUSTED).values(not_before=null(), failed_at=NOW)
+    """Set aside what waits though it failed too often; gives the ids."""
+    aside = update(delivery).where(*_EXHAUSTED).values(not_before=null(), failed_at=NOW)
+    return aside.returning(delivery.c.event_id)
 
 
 def drop_exhausted() -> Executable:
-    """Skip what waits though it failed too often."""
-    return delete(delivery).where(*_EXHAUSTED)
+    """Skip what waits though it failed too often; gives the ids."""
+    return delete(delivery).where(*_EXHAUSTED).returning(delivery.c.event_id)
 
 
 # What becomes of a delivery.
