@@ -130,8 +130,9 @@ def _finish(loop: asyncio.AbstractEventLoop) -> None:
     async def end(tasks: set[asyncio.Task[Any]]) -> None:
         for task in tasks:
             task.cancel()
-        await asyncio.wait(tasks, timeout=_SECONDS)
+        if tasks:
+            await asyncio.wait(tasks, timeout=_SECONDS)
+        await asyncio.sleep(0)  # the sockets of connections that were dropped are closed in the next turn
 
-    if tasks := asyncio.all_tasks(loop):
-        with outside():
-            loop.run_until_complete(end(tasks))
+    with outside():
+        loop.run_until_complete(end(asyncio.all_tasks(loop)))
