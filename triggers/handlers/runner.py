@@ -25,6 +25,7 @@ from asyncstore import (
 )
 
 from ..errors import InvalidHandlerError
+from ..pacing import jitter_here
 from .handler import Handler
 
 __all__ = ["HandlerRunner"]
@@ -120,7 +121,7 @@ class HandlerRunner:
                         pause = _PAUSE
             except StoreError as error:
                 logger.warning("%r: no events yet, tried again in %.1f s: %s", handler, pause, error)
-                await anyio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+                await anyio.sleep(pause * (jitter_here.get() or random).uniform(0.5, 1.0))
                 pause = min(2 * pause, _LONGEST_PAUSE)
 
     async def _attempt(self, handler: Handler, asset: Asset, event: DeliveredEvent) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
@@ -10,14 +9,12 @@ from asyncstore import Event, Lease, Store, TriggererSettings
 
 from ..pacing import Drain
 from ..streams.hub import StreamHub
+from .reports import Reports
 
 if TYPE_CHECKING:
     from .supervisor import Supervisor
 
 __all__ = ["Surroundings"]
-
-#: Reports of failures that are on their way at a time.
-_REPORTS = 4
 
 
 class Surroundings:
@@ -41,7 +38,7 @@ class Surroundings:
         self.store = store
         self.settings = settings
         self.drain = drain
-        self.reporting = asyncio.Semaphore(_REPORTS)
+        self.reports = Reports()
         self.streams = streams
         self.on_event = on_event
         #: Called by a supervisor that found its claim lost.

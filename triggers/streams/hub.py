@@ -23,7 +23,7 @@ from .source import Source
 from .subscription import Subscription
 from .terms import Terms
 
-__all__ = ["StreamHub"]
+__all__ = ["StreamHub", "key_of"]
 
 logger = logging.getLogger("triggers")
 
@@ -73,7 +73,7 @@ class StreamHub:
         :param trigger: its trigger.
         :raises InvalidTriggerError: its key cannot be hashed.
         """
-        key = _key_of(trigger)
+        key = key_of(trigger)
         before = self._keys.get(name)
         if before is not None and before != key:
             self.retire(name)
@@ -99,7 +99,7 @@ class StreamHub:
         :raises InvalidTriggerError: its key cannot be hashed, or a hook is no async generator.
         """
         self.expect(name, trigger)
-        key = _key_of(trigger)
+        key = key_of(trigger)
         if key is None or not isinstance(trigger, BaseEventTrigger):
             return trigger.run()
         feed = self._feeds.get(key)
@@ -192,7 +192,11 @@ class StreamHub:
                 del self._feeds[key]
 
 
-def _key_of(trigger: BaseTrigger) -> _Key | None:
+def key_of(trigger: BaseTrigger) -> _Key | None:
+    """Give what is equal for triggers that share a stream; None where a trigger shares none.
+
+    :raises InvalidTriggerError: its `shared_stream_key()` gave what cannot be a key.
+    """
     if not isinstance(trigger, BaseEventTrigger):
         return None
     kind = type(trigger)
