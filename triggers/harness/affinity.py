@@ -42,6 +42,10 @@ class Affinity:
         """Tell whether a watcher belongs to others."""
         return watcher_id in self._key_of
 
+    def __bool__(self) -> bool:
+        """Tell whether any belong together."""
+        return bool(self._key_of)
+
     def __iter__(self) -> Iterator[int]:
         """Give all that belong to others."""
         return iter(self._key_of)

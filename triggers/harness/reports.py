@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import traceback
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -35,7 +36,7 @@ class Reports:
     """
 
     def __init__(self) -> None:
-        self._waiting: dict[ClaimedWatcher, _Report] = {}
+        self._waiting: OrderedDict[ClaimedWatcher, _Report] = OrderedDict()  # its first is found at once
         self._sending: dict[ClaimedWatcher, asyncio.Event] = {}
         self._added = asyncio.Event()
 
@@ -88,6 +89,9 @@ class Reports:
             await report.watcher.areport(report.state, error=text, restarts=report.restarts)
         except StoreError as failure:
             logger.warning("what %r is doing (%s) could not be kept: %s", report.watcher, report.state, failure)
+        except asyncio.CancelledError:
+            self._waiting.setdefault(report.watcher, report)  # for `settle`
+            raise
         finally:
             del self._sending[report.watcher]
             sent.set()

@@ -198,11 +198,33 @@ class Sharing:
             await self._roster.reconcile(me)
             self._check(await self._fleet.astanding(me))
         able = _Able(active, load)
-        shares = divide(able.counts(), capacities)
+        shares = divide(able.counts(), capacities, await self._together(free, able, capacities))
         claimed = await self._claim(free, shares, able, load)
         if changed or now - self._gave_at >= _PATIENCE * self._interval:
             self._give(shares, able, load, spare=len(free) - claimed)
         self._peers, self._recount_at = known, now + _RECOUNT * self._interval
+
+    async def _together(
+        self, free: list[int], able: _Able, capacities: Mapping[int, int]
+    ) -> dict[int, dict[Able, int]]:
+        """Say who runs those that must run in one process: who has one of them, or else who has least to do."""
+        affinity = self._roster.affinity
+        fixed: dict[int, dict[Able, int]] = {member: {} for member in capacities}
+        if not affinity:
+            return fixed
+        holders = await self._fleet.aholders(list(affinity))
+        for block, _ in affinity.groups({*holders, *free}):
+            group, size = able.of(block[0]), len(block)
+            has_some = {holders[each] for each in block if each in holders}
+            candidates = (has_some or group) & capacities.keys() or group & capacities.keys()
+
+            def load_with(member: int, size: int = size) -> tuple[float, int]:
+                return (sum(fixed[member].values()) + size) / capacities[member], member
+
+            if candidates:
+                member = min(candidates, key=load_with)
+                fixed[member][group] = fixed[member].get(group, 0) + size
+        return fixed
 
     async def _claim(self, free: list[int], shares: Shares, able: _Able, load: Load) -> int:
         me, roster = self._membership.member, self._roster
