@@ -138,9 +138,11 @@ async def test_every_statement_cancelled_again_and_again(database_url: str) -> N
     )
     async with connected(database_url) as bare, loaded(database_url) as (_, load):
         cancelled = 0
-        for _ in range(100):
+        for _ in range(5000):
             cancelled += await bare.fetchval(cancel)
             await asyncio.sleep(0)
+            if cancelled >= 20:
+                break
         assert cancelled > 0
         assert load.refused == []
         assert load.unknown == 0, "whoever is cancelled is told"
