@@ -1,6 +1,7 @@
 """Triggerers, and what comes between two steps of theirs."""
 
-# pyright: reportPrivateUsage=false - the moments between two steps are nobody else's
+# The moments between two steps are nobody else's.
+# pyright: reportPrivateUsage=false
 from __future__ import annotations
 
 import asyncio
