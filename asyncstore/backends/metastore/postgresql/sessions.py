@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
-from weakref import WeakSet
 
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
@@ -31,13 +30,15 @@ class Sessions:
         self._target = target
         self._settings = settings
         self._engine: AsyncEngine | None = None
-        self._links: WeakSet[asyncpg.Connection[Any]] = WeakSet()
+        # Held until they are closed: SQLAlchemy before 2.1 loses one whose opening is cancelled.
+        self._links: set[object] = set()
         self._closed = False
 
     async def _connect(self, **_: object) -> asyncpg.Connection[Any]:
         timeout = self._settings.operation_timeout
         raw = await self._target.connect(lock_timeout=self._settings.lock_timeout, timeout=timeout, planning=False)
         self._links.add(raw)
+        raw.add_termination_listener(self._links.discard)
         return raw
 
     def _make(self) -> AsyncEngine:
@@ -76,7 +77,7 @@ class Sessions:
     def kill(self) -> None:
         """Drop every connection."""
         self._closed = True
-        for raw in list(self._links):
+        for raw in cast("list[asyncpg.Connection[Any]]", list(self._links)):
             with suppress(RuntimeError):  # its loop is closed
                 raw.terminate()
 
