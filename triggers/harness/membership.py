@@ -70,7 +70,7 @@ class Membership:
         # A third of the lease, so that there is time for another attempt.
         within = min(self._settings.lease / 3, self._expires_at - started)
         held = True
-        with anyio.move_on_at(self._expires_at):
+        with anyio.CancelScope(deadline=self._expires_at):
             held = await self._fleet.abeat(self.member, timedelta(seconds=self._settings.lease), within)
             if held:
                 self._expires_at = started + self._settings.lease
@@ -80,7 +80,7 @@ class Membership:
     async def _wait(self, started: float) -> None:
         while True:
             at = min(max(self._next_at, started + _LEAST), self._expires_at)
-            with anyio.move_on_at(at):
+            with anyio.CancelScope(deadline=at):
                 await self._doubted.wait()
             self._doubted.clear()
             if anyio.current_time() >= at:

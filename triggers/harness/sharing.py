@@ -107,7 +107,7 @@ class Sharing:
     async def _wait(self, started: float) -> None:
         while True:
             at = max(self._next_at, started + _LEAST)
-            with anyio.move_on_at(at):
+            with anyio.CancelScope(deadline=at):
                 await self._woken.wait()
             self._woken.clear()
             if anyio.current_time() >= at:
