@@ -54,6 +54,8 @@ async def open_session(target: Target, *, lock_timeout: float, durability: str) 
             "event.transaction() needs a second connection, and no other one sees an in-memory database; use a file"
         )
 
+    opened: list[aiosqlite.Connection] = []
+
     async def connect() -> Any:
         with mapped(str(target)):
             place = f"{path.as_uri()}?mode=rw"  # a file that was deleted is not made anew
@@ -66,6 +68,7 @@ async def open_session(target: Target, *, lock_timeout: float, durability: str) 
             except BaseException:
                 raw.stop()  # pyright: ignore[reportUnknownMemberType]
                 raise
+        opened.append(raw)
         return raw
 
     # To open a file is cheap, and a connection that stays would belong to an event loop.
@@ -76,3 +79,5 @@ async def open_session(target: Target, *, lock_timeout: float, durability: str) 
         yield session
     finally:
         await close(session)
+        for raw in opened:
+            raw.stop()  # SQLAlchemy before 2.1 loses one whose opening is cancelled
