@@ -187,22 +187,26 @@ class Sharing:
         changed = known != self._peers
         self._free_since = {each: self._free_since.get(each, now) for each in free}
         is_full = len(self._roster.running) >= self._capacity
-        if (not free or is_full) and not changed and now < self._recount_at:
+        counts_anew = changed or now >= self._recount_at
+        if (not free or is_full) and not counts_anew:
             return
         if changed:
             self._unwilling.clear()
         active = [each for each in peers if not each.draining]
         capacities = {each.id: each.capacity for each in active}
         load = await self._fleet.aload({each.declares for each in active})
-        if changed or now >= self._recount_at:
+        if counts_anew:
             await self._roster.reconcile(me)
-            self._check(await self._fleet.astanding(me))
+            if self._check(await self._fleet.astanding(me)):
+                return  # what belongs together is known again when it is declared
         able = _Able(active, load)
         shares = divide(able.counts(), capacities, await self._together(free, able, capacities))
         claimed = await self._claim(free, shares, able, load)
         if changed or now - self._gave_at >= _PATIENCE * self._interval:
             self._give(shares, able, load, spare=len(free) - claimed)
-        self._peers, self._recount_at = known, now + _RECOUNT * self._interval
+        self._peers = known
+        if counts_anew:  # not for what is free: something may be, and nobody can take it, for long
+            self._recount_at = now + _RECOUNT * self._interval
 
     async def _together(
         self, free: list[int], able: _Able, capacities: Mapping[int, int]
@@ -236,7 +240,7 @@ class Sharing:
         for watcher_id in sorted(free, key=lambda each: hash((me.id, each))):
             if watcher_id not in roster.affinity and len(wanted) < room:
                 group = able.of(watcher_id)
-                if self._is_wanted([watcher_id], left.get(group, 0), shares, load):
+                if self._is_wanted([watcher_id], group, left, shares, load):
                     left[group] = left.get(group, 0) - 1
                     wanted.append(watcher_id)
         before = len(roster.running)
@@ -245,9 +249,9 @@ class Sharing:
             group = able.of(block[0])
             if len(roster.running) + len(block) > self._capacity:
                 continue
-            if not self._is_wanted(block, left.get(group, 0), shares, load):
-                continue
-            if set((await self._fleet.aholders(together)).values()) <= {me.id}:
+            if set((await self._fleet.aholders(together)).values()) - {me.id}:
+                continue  # another one has a part
+            if self._is_wanted(block, group, left, shares, load):
                 left[group] = left.get(group, 0) - len(block)
                 holds = holds and await roster.claim_together(me, self._owner, block, together)
         claimed = len(roster.running) - before
@@ -258,16 +262,17 @@ class Sharing:
             logger.info("watchers run here: %d, and %d before", len(roster.running), before)
         return claimed
 
-    def _is_wanted(self, watcher_ids: list[int], left: int, shares: Shares, load: Load) -> bool:
-        if left > 0:
+    def _is_wanted(
+        self, watcher_ids: list[int], group: Able, left: Mapping[Able, int], shares: Shares, load: Load
+    ) -> bool:
+        if left.get(group, 0) > 0:
             return True
         since = anyio.current_time() - _PATIENCE * self._interval
         is_left_alone = all(self._free_since[each] <= since for each in watcher_ids)
         if is_left_alone:
             # Those whose share it is do not take it, though they are there. They are given nothing more until they do.
-            self._unwilling.update(
-                {peer: load.held.get(peer, 0) for peer, lack in self._lacking(shares, load).items() if lack}
-            )
+            lacks = self._lacking(shares, load)
+            self._unwilling.update({peer: load.held.get(peer, 0) for peer in group if lacks.get(peer)})
         return is_left_alone
 
     def _lacking(self, shares: Shares, load: Load) -> dict[int, int]:

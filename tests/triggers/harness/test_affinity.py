@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import timedelta
 from typing import Any
 
 import anyio
 import pytest
 
 from asyncstore import Asset, WatcherOrder
-from tests.triggers.harness.world import BEAT, LEASE, NAMES, World, virtual, watched
+from tests.triggers.harness.world import BEAT, LEASE, NAMES, Quiet, World, virtual, watched
 from tests.triggers.streams.broker import Broker
 from tests.triggers.streams.support import Messages
 from tests.triggers.streams.support import World as Outside
@@ -101,6 +102,38 @@ async def test_one_that_is_resumed_runs_where_the_others_are(world: World) -> No
         assert sum((await world.holders()).values()) == 10
         for triggerer in world.running.values():
             triggerer.stop()
+
+
+@virtual
+async def test_while_others_have_one_the_rest_waits_and_everything_else_is_looked_after(world: World) -> None:
+    async with world.opened() as operator, anyio.create_task_group() as tasks:
+        assets = [*_assets(), *watched("quiet", kind=Quiet)]
+        tasks.start_soon(world.run, "a", assets)
+        await anyio.sleep(1)
+        fleet, lease = world.backend.fleet, timedelta(seconds=LEASE)
+        records = await world.backend.alist_watchers()
+        assert await _holders(world) == {"a"}
+        world.running["a"].stop()
+        await anyio.sleep(1)
+        scopes = {each.asset: (await operator.aregister(Asset(each.asset))).scope for each in records}
+        found = await fleet.adeclare([(scopes[QUEUED[0]], "w")])
+        ids = [each.watcher_id for each in found]
+        ghost = await fleet.ajoin("ghost", token="ghost", capacity=1, watchers=ids, lease=lease)
+        assert await fleet.aclaim(ghost, "ghost", ids)
+        tasks.start_soon(world.run, "b", assets)
+        for _ in range(6):
+            await anyio.sleep(BEAT / 2)
+            await fleet.abeat(ghost, lease, 1.0)
+        assert await _holders(world) == {"ghost"}
+        await world.backend.adelete_asset(scopes["quiet"])
+        for _ in range(12):
+            await anyio.sleep(BEAT / 2)
+            await fleet.abeat(ghost, lease, 1.0)
+        assert await world.holders() == Counter(b=6, ghost=1)  # what was deleted runs anew
+        await fleet.aleave(ghost)
+        await anyio.sleep(BEAT)
+        assert await world.holders() == Counter(b=11)
+        world.running["b"].stop()
 
 
 def test_the_latest_are_chosen_and_what_belongs_together_whole_or_not() -> None:

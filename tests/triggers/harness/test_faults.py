@@ -25,17 +25,11 @@ from asyncstore import (
 )
 from asyncstore.backends.memory.fleet import MemoryFleet
 from asyncstore.fleet import Claim, Member
-from tests.triggers.harness.world import BEAT, LEASE, NAMES, Failing, Ticking, World, virtual, watched
+from tests.triggers.harness.world import BEAT, LEASE, NAMES, Failing, Quiet, Ticking, World, virtual, watched
 from triggers import TriggerEvent
 from triggers.harness.membership import Membership
 from triggers.harness.roster import Roster
 from triggers.harness.supervisor import Supervisor
-
-
-class Quiet(Ticking):
-    async def run(self) -> AsyncIterator[TriggerEvent]:
-        yield TriggerEvent(1)
-        await anyio.sleep_forever()
 
 
 class Slow(Ticking):

@@ -23,7 +23,7 @@ from triggers import AssetWatcher, BaseEventTrigger, Triggerer, TriggerEvent
 from triggers.handlers import Handler
 from triggers.testing import run_virtual, virtual_clock
 
-__all__ = ["BEAT", "LEASE", "NAMES", "Failing", "Once", "Ticking", "World", "settings", "virtual", "watched"]
+__all__ = ["BEAT", "LEASE", "NAMES", "Failing", "Once", "Quiet", "Ticking", "World", "settings", "virtual", "watched"]
 
 LEASE, BEAT = 30.0, 10.0
 NAMES = [f"asset {number}" for number in range(12)]
@@ -69,6 +69,14 @@ class Once(BaseEventTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         yield TriggerEvent("once")
         await anyio.sleep(60)
+
+
+class Quiet(Ticking):
+    """Tells one event, and nothing after it."""
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        yield TriggerEvent(1)
+        await anyio.sleep_forever()
 
 
 def watched(*names: str, kind: type[BaseEventTrigger] = Ticking) -> list[Asset]:
