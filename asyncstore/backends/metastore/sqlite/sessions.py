@@ -80,4 +80,5 @@ async def open_session(target: Target, *, lock_timeout: float, durability: str) 
     finally:
         await close(session)
         for raw in opened:
-            raw.stop()  # SQLAlchemy before 2.1 loses one whose opening is cancelled
+            # SQLAlchemy before 2.1 loses one whose opening is cancelled.
+            raw.stop()  # pyright: ignore[reportUnknownMemberType]
