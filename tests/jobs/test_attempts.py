@@ -1,0 +1,403 @@
+"""Attempts of a job that are cancelled, that run at once, or whose user made a mistake."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+import pickle
+import threading
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from asyncstore import (
+    JobFailedError,
+    JobGoneError,
+    JobStatus,
+    ResumableJob,
+    Settings,
+    StateStoreSettings,
+    Store,
+    TaskScope,
+    TaskStoreAccessor,
+    ValueTooLargeError,
+    connect,
+)
+from tests.jobs.fake import Job, Runner
+from triggers.testing import run_virtual
+
+pytestmark = pytest.mark.anyio
+
+TASK = TaskScope("dag", "run", "task")
+KEY = "resumable-job/job"
+
+
+@pytest.fixture(params=["memory", "file"])
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Store]:
+    where = "" if request.param == "memory" else f"/{tmp_path}/state.db"
+    async with connect(f"sqlite+aiosqlite://{where}") as store:
+        yield store
+
+
+async def attempt(store: Store, job: ResumableJob[Any]) -> Any:
+    async with store.task_context(TASK) as context:
+        return await job.arun(context)
+
+
+# Cancellation.
+
+
+@pytest.mark.parametrize("native", [True, False], ids=["task", "scope"])
+async def test_cancelled_at_every_await_it_leaves_the_job_to_the_next_attempt(store: Store, native: bool) -> None:
+    cancelled = 0
+    for at in range(1, 200):
+        await store.task_state(TASK).aclear()
+        runner = Runner()
+        if await _cancel_at(at, attempt(store, Job(runner)), native=native):
+            break
+        cancelled += 1
+        assert await attempt(store, Job(runner)) == "result of job-0"
+        assert len(runner.tokens) == 1
+    else:
+        raise AssertionError("the attempt does not end")
+    assert cancelled > 10
+
+
+class Suspensions(Awaitable[None]):
+    """Await a coroutine, and do something in its n-th suspension."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], at: int, act: Callable[[], object]) -> None:
+        self.coroutine = coroutine
+        self.left = at
+        self.act = act
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        steps = self.coroutine.__await__()
+        send: Callable[[], Any] = functools.partial(next, steps)
+        while True:
+            try:
+                waited_for = send()
+            except StopIteration:
+                return
+            self.left -= 1
+            if self.left == 0:
+                self.act()
+            try:
+                answer = yield waited_for
+            except BaseException as error:
+                send = functools.partial(steps.throw, error)
+            else:
+                send = functools.partial(steps.send, answer)
+
+
+async def _cancel_at(at: int, coroutine: Coroutine[Any, Any, Any], *, native: bool) -> bool:
+    """Cancel a coroutine in its n-th suspension; tell whether it ended before."""
+    scope, done = anyio.CancelScope(), False
+
+    async def run() -> None:
+        nonlocal done
+        with scope:
+            await Suspensions(coroutine, at, cancel)
+            done = True
+
+    def cancel() -> None:
+        if native:
+            asyncio.get_running_loop().call_soon(task.cancel)
+        else:
+            scope.cancel()
+
+    task = asyncio.create_task(run())
+    with anyio.fail_after(20):
+        await asyncio.wait([task])
+    assert task.cancelled() or task.exception() is None
+    return done and not task.cancelled()
+
+
+async def test_an_id_that_is_known_is_stored_whatever_is_cancelled(store: Store) -> None:
+    runner = Runner(honours_tokens=False)
+    writing, go = asyncio.Event(), asyncio.Event()
+    aset = TaskStoreAccessor.aset
+
+    async def slow(self: TaskStoreAccessor, key: str, value: Any, **more: Any) -> None:
+        if "job_id" in value:
+            writing.set()
+            await go.wait()
+        await aset(self, key, value, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TaskStoreAccessor, "aset", slow)
+        task = asyncio.create_task(attempt(store, Job(runner)))
+        await writing.wait()
+        task.cancel()
+        await asyncio.sleep(0)
+        assert not task.done()
+        go.set()
+        await asyncio.wait([task])
+        assert task.cancelled()
+    assert await attempt(store, Job(runner)) == "result of job-0"
+    assert len(runner.tokens) == 1
+
+
+# Two attempts at once: the one before was taken for dead and is not.
+
+
+async def test_attempts_at_once_share_one_job(store: Store) -> None:
+    for _ in range(20):
+        await store.task_state(TASK).aclear()
+        runner = Runner()
+        results = await asyncio.gather(*(attempt(store, Job(runner)) for _ in range(5)))
+        assert results == ["result of job-0"] * 5
+        assert len(runner.tokens) == 1
+
+
+def test_attempts_at_once_in_threads_share_one_job(tmp_path: Path) -> None:
+    url = f"sqlite+aiosqlite:///{tmp_path}/state.db"
+    runner, barrier, results = Runner(), threading.Barrier(4), list[str]()
+
+    def work() -> None:
+        with connect(url) as store, store.task_context(TASK) as context:
+            barrier.wait(20)
+            results.append(Job(runner).run(context))
+
+    with connect(url):
+        pass
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == ["result of job-0"] * 4
+    assert len(set(runner.tokens)) == len(runner.tokens) == 1
+
+
+async def test_a_submission_that_was_overtaken_follows_the_other(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    runner = Runner(honours_tokens=False)
+
+    async def overtake() -> None:
+        assert await attempt(store, Job(runner)) == "result of job-1"
+
+    assert await attempt(store, Job(runner, hold=overtake)) == "result of job-1"
+    assert len(runner.tokens) == 2  # what a runner without tokens makes of it, and a person can find out
+    assert "'job-0' was submitted, and is left to itself" in caplog.text
+
+
+async def test_a_job_that_is_forgotten_while_it_is_submitted_is_submitted_anew(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    runner = Runner()
+    once = iter([True])
+
+    async def forget() -> None:
+        if next(once, False):
+            await Job(runner).aforget(store.task_state(TASK))
+
+    assert await attempt(store, Job(runner, hold=forget)) == "result of job-1"
+    assert "'job-0' was submitted, and is left to itself: somebody else wrote None" in caplog.text
+
+
+async def test_a_job_that_is_forgotten_while_it_runs_is_waited_for(store: Store) -> None:
+    runner = Runner()
+
+    class Forgetful(Job):
+        async def result(self, job_id: str) -> str:
+            await self.aforget(store.task_state(TASK))
+            return await super().result(job_id)
+
+    assert await attempt(store, Forgetful(runner)) == "result of job-0"
+    assert await Job(runner).aget_record(store.task_state(TASK)) is None
+    assert await attempt(store, Job(runner)) == "result of job-1"
+
+
+# What is said of it.
+
+
+async def test_the_path_that_was_taken_is_logged(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "asyncstore")
+    runner = Runner()
+
+    class Dying(Job):
+        async def poll(self, job_id: str) -> JobStatus:
+            raise ZeroDivisionError
+
+    async def told(job: Job) -> list[str]:
+        caplog.clear()
+        with contextlib.suppress(ZeroDivisionError, JobFailedError):
+            await attempt(store, job)
+        return [record.getMessage().removeprefix("job 'job' of task dag/run/task/-1: ") for record in caplog.records]
+
+    async def die() -> None:
+        raise ZeroDivisionError
+
+    assert await told(Job(runner, hold=die)) == []
+    assert await told(Dying(runner)) == [
+        "may have been submitted before; submitted again with the same token",
+        "submitted as job 'job-0'",
+        "taken up: job 'job-0' is running",
+    ]
+    assert await told(Job(runner)) == ["taken up: job 'job-0' is succeeded", "job 'job-0' succeeded"]
+    assert await told(Job(runner)) == ["job 'job-0' succeeded before; its result is returned"]
+    await Job(runner).aforget(store.task_state(TASK))
+    runner.ends = JobStatus.FAILED
+    assert await told(Job(runner)) == ["submitted as job 'job-1'"]
+    assert await told(Dying(runner)) == ["job 'job-1' failed; another is submitted", "submitted as job 'job-2'"]
+
+
+async def test_errors_can_be_sent_to_another_process() -> None:
+    for kind in (JobFailedError, JobGoneError):
+        error = pickle.loads(pickle.dumps(kind("it failed", {"id": 1})))
+        assert (type(error), str(error), error.job_id) == (kind, "it failed", {"id": 1})
+
+
+# Mistakes.
+
+
+async def test_an_id_that_cannot_be_stored_is_told_of(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    class Wrong(Job):
+        given: object = None
+
+        async def submit(self, token: str) -> Any:
+            self.runner.submit(token)
+            return self.given
+
+    job = Wrong(Runner())
+    with pytest.raises(TypeError, match=r"Wrong.submit returned None; it returns the id of the job"):
+        await attempt(store, job)
+    job.given = {1, 2}
+    with pytest.raises(TypeError, match=r"store sorted\(value\) instead"):
+        await attempt(store, job)
+    job.given = "x" * 70_000
+    with pytest.raises(ValueTooLargeError):
+        await attempt(store, job)
+    assert [record.levelname for record in caplog.records] == ["ERROR"] * 3
+    assert "was submitted, but its id could not be stored" in caplog.text
+    job.given = ("tuple", {"of": [1, 2.5, True]})
+    ids: list[Any] = []
+
+    class Right(Wrong):
+        async def status(self, job_id: Any) -> JobStatus:
+            ids.append(job_id)
+            return JobStatus.SUCCEEDED
+
+        async def result(self, job_id: Any) -> str:
+            return "done"
+
+    right = Right(job.runner)
+    right.given = job.given
+    assert await attempt(store, right) == "done"
+    assert ids == [["tuple", {"of": [1, 2.5, True]}]]
+    assert len(job.runner.tokens) == 1
+
+
+async def test_what_is_no_status_is_refused(store: Store) -> None:
+    class Wrong(Job):
+        async def status(self, job_id: str) -> Any:
+            return "RUNNIN"
+
+    for _ in range(2):  # by poll, and by an attempt that takes it up
+        with pytest.raises(TypeError, match=r"Wrong.status returned 'RUNNIN'; it returns one of JobStatus.RUNNING, "):
+            await attempt(store, Wrong(Runner()))
+
+    class Text(Job):
+        async def status(self, job_id: str) -> Any:
+            return "succeeded"
+
+    assert await attempt(store, Text(Runner())) == "result of job-0"
+
+
+async def test_what_is_no_context_is_refused(store: Store) -> None:
+    with pytest.raises(TypeError, match="a job runs in a TaskContext, or on the state of a task"):
+        await Job(Runner()).arun(store)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="key must be 1 to 512 bytes"):
+        await Job(Runner(), name="x" * 499).arun(store.task_state(TASK))
+    assert await Job(Runner(), name="x" * 498).arun(store.task_state(TASK)) == "result of job-0"
+    with pytest.raises(TypeError, match="abstract"):
+        ResumableJob()  # type: ignore[abstract]
+    assert repr(Job(Runner(), name="load")) == "<Job 'load'>"
+
+
+# What is kept, and until when.
+
+
+async def test_a_result_that_is_none_is_kept_too(store: Store) -> None:
+    class Nothing(Job):
+        keep_result = True
+
+        async def result(self, job_id: str) -> Any:
+            self.runner.ends = JobStatus.GONE
+            return None
+
+    runner = Runner()
+    for _ in range(2):
+        assert await attempt(store, Nothing(runner)) is None
+    record = await Nothing(runner).aget_record(store.task_state(TASK))
+    assert record is not None
+    assert (record.result_kept, record.result) == (True, None)
+
+
+async def test_a_result_that_cannot_be_kept_fails_the_attempt_and_loses_nothing(store: Store) -> None:
+    job = Job(Runner())
+    job.keep_result = True
+    for result in ({1}, "x" * 70_000):
+        wrong = type("Wrong", (Job,), {"result": _giving(result), "keep_result": True})(job.runner)
+        with pytest.raises((TypeError, ValueTooLargeError)):
+            await attempt(store, wrong)
+    assert await attempt(store, job) == "result of job-0"
+
+
+def _giving(result: object) -> Any:
+    async def give(self: Job, job_id: str) -> object:
+        return result
+
+    return give
+
+
+async def test_the_record_of_a_finished_job_expires_where_that_is_configured() -> None:
+    settings = Settings(state_store=StateStoreSettings(default_retention_days=0))
+    async with connect("sqlite://", settings=settings) as store:
+        await attempt(store, Job(Runner()))
+        entry = await store.task_state(TASK).aget_entry(KEY)
+        assert entry is not None
+        assert entry.expires_at is None
+
+
+# Waiting.
+
+
+def test_pauses_grow_up_to_a_limit() -> None:
+    async def main() -> list[float]:
+        asked: list[float] = []
+
+        class Slow(Job):
+            poll_interval = 2.0
+            poll_interval_max = 10.0
+
+            async def status(self, job_id: str) -> JobStatus:
+                asked.append(asyncio.get_running_loop().time())
+                return JobStatus.RUNNING if len(asked) < 12 else JobStatus.SUCCEEDED
+
+        begin = asyncio.get_running_loop().time()
+        assert await Slow(Runner()).poll("job-0") is JobStatus.SUCCEEDED
+        return [after - before for before, after in zip([begin, *asked], asked, strict=False)]
+
+    pauses = run_virtual(main)  # virtual time
+    longest = [2.0, 3.0, 4.5, 6.75, *[10.0] * 8]
+    assert all(most / 2 <= pause <= most for pause, most in zip(pauses, longest, strict=True))
+    assert len({round(pause, 6) for pause in pauses[4:]}) > 4
+
+
+async def test_a_poll_of_ones_own_is_called_until_the_job_is_over(store: Store) -> None:
+    answers = iter([JobStatus.RUNNING, JobStatus.RUNNING, JobStatus.SUCCEEDED])
+
+    class Long(Job):
+        async def poll(self, job_id: str) -> JobStatus:
+            return next(answers)
+
+    assert await attempt(store, Long(Runner())) == "result of job-0"
+    assert next(answers, None) is None
