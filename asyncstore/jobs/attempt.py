@@ -204,10 +204,18 @@ async def call(method: Callable[..., Awaitable[T]], *args: Any) -> T:
 
     :param method: a coroutine function.
     :param args: its arguments.
+    :raises TypeError: it is none.
     """
     if inline():
-        return run_on_portal(method, *args, lock_timeout=threading.TIMEOUT_MAX)
-    return await method(*args)
+        return run_on_portal(lambda: _awaited(method, *args), lock_timeout=threading.TIMEOUT_MAX)
+    return await _awaited(method, *args)
+
+
+async def _awaited(method: Callable[..., Awaitable[T]], *args: Any) -> T:
+    answer = method(*args)
+    if not isinstance(answer, Awaitable):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"{getattr(method, '__qualname__', method)} is no coroutine function; write `async def`")
+    return await answer
 
 
 async def to_the_end(coroutine: Coroutine[Any, Any, T]) -> T:

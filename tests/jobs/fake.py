@@ -6,7 +6,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from asyncstore import JobStatus, ResumableJob
+from asyncstore import JobStatus, ResumableJob, Store, TaskScope
+
+TASK = TaskScope("dag", "run", "task")
+KEY = "resumable-job/job"
 
 
 class Runner:
@@ -56,3 +59,8 @@ class Job(ResumableJob[str]):
     async def result(self, job_id: str) -> str:
         await asyncio.sleep(0)
         return f"result of {job_id}"
+
+
+async def attempt(store: Store, job: ResumableJob[Any]) -> Any:
+    async with store.task_context(TASK) as context:
+        return await job.arun(context)

@@ -8,9 +8,9 @@ import functools
 import logging
 import pickle
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_type
 
 import anyio
 import pytest
@@ -20,34 +20,14 @@ from asyncstore import (
     JobGoneError,
     JobStatus,
     ResumableJob,
-    Settings,
-    StateStoreSettings,
     Store,
-    TaskScope,
     TaskStoreAccessor,
     ValueTooLargeError,
     connect,
 )
-from tests.jobs.fake import Job, Runner
-from triggers.testing import run_virtual
+from tests.jobs.fake import TASK, Job, Runner, attempt
 
 pytestmark = pytest.mark.anyio
-
-TASK = TaskScope("dag", "run", "task")
-KEY = "resumable-job/job"
-
-
-@pytest.fixture(params=["memory", "file"])
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Store]:
-    where = "" if request.param == "memory" else f"/{tmp_path}/state.db"
-    async with connect(f"sqlite+aiosqlite://{where}") as store:
-        yield store
-
-
-async def attempt(store: Store, job: ResumableJob[Any]) -> Any:
-    async with store.task_context(TASK) as context:
-        return await job.arun(context)
-
 
 # Cancellation.
 
@@ -311,6 +291,24 @@ async def test_what_is_no_status_is_refused(store: Store) -> None:
     assert await attempt(store, Text(Runner())) == "result of job-0"
 
 
+async def test_a_method_that_is_not_async_is_refused(store: Store) -> None:
+    class Wrong(Job):
+        def submit(self, token: str) -> Any:
+            return "job-0"
+
+    with pytest.raises(TypeError, match=r"Wrong.submit is no coroutine function; write `async def`"):
+        await attempt(store, Wrong(Runner()))
+    await store.task_state(TASK).aclear()
+    with pytest.raises(TypeError, match=r"Wrong.submit is no coroutine function; write `async def`"):
+        await asyncio.to_thread(Wrong(Runner()).run, store.task_state(TASK))
+
+
+async def test_the_result_has_the_type_of_the_job(store: Store) -> None:
+    async with store.task_context(TASK) as context:
+        assert_type(await Job(Runner()).arun(context), str)
+    assert_type(await asyncio.to_thread(Job(Runner()).run, store.task_state(TASK)), str)
+
+
 async def test_what_is_no_context_is_refused(store: Store) -> None:
     with pytest.raises(TypeError, match="a job runs in a TaskContext, or on the state of a task"):
         await Job(Runner()).arun(store)  # type: ignore[arg-type]
@@ -320,84 +318,3 @@ async def test_what_is_no_context_is_refused(store: Store) -> None:
     with pytest.raises(TypeError, match="abstract"):
         ResumableJob()  # type: ignore[abstract]
     assert repr(Job(Runner(), name="load")) == "<Job 'load'>"
-
-
-# What is kept, and until when.
-
-
-async def test_a_result_that_is_none_is_kept_too(store: Store) -> None:
-    class Nothing(Job):
-        keep_result = True
-
-        async def result(self, job_id: str) -> Any:
-            self.runner.ends = JobStatus.GONE
-            return None
-
-    runner = Runner()
-    for _ in range(2):
-        assert await attempt(store, Nothing(runner)) is None
-    record = await Nothing(runner).aget_record(store.task_state(TASK))
-    assert record is not None
-    assert (record.result_kept, record.result) == (True, None)
-
-
-async def test_a_result_that_cannot_be_kept_fails_the_attempt_and_loses_nothing(store: Store) -> None:
-    job = Job(Runner())
-    job.keep_result = True
-    for result in ({1}, "x" * 70_000):
-        wrong = type("Wrong", (Job,), {"result": _giving(result), "keep_result": True})(job.runner)
-        with pytest.raises((TypeError, ValueTooLargeError)):
-            await attempt(store, wrong)
-    assert await attempt(store, job) == "result of job-0"
-
-
-def _giving(result: object) -> Any:
-    async def give(self: Job, job_id: str) -> object:
-        return result
-
-    return give
-
-
-async def test_the_record_of_a_finished_job_expires_where_that_is_configured() -> None:
-    settings = Settings(state_store=StateStoreSettings(default_retention_days=0))
-    async with connect("sqlite://", settings=settings) as store:
-        await attempt(store, Job(Runner()))
-        entry = await store.task_state(TASK).aget_entry(KEY)
-        assert entry is not None
-        assert entry.expires_at is None
-
-
-# Waiting.
-
-
-def test_pauses_grow_up_to_a_limit() -> None:
-    async def main() -> list[float]:
-        asked: list[float] = []
-
-        class Slow(Job):
-            poll_interval = 2.0
-            poll_interval_max = 10.0
-
-            async def status(self, job_id: str) -> JobStatus:
-                asked.append(asyncio.get_running_loop().time())
-                return JobStatus.RUNNING if len(asked) < 12 else JobStatus.SUCCEEDED
-
-        begin = asyncio.get_running_loop().time()
-        assert await Slow(Runner()).poll("job-0") is JobStatus.SUCCEEDED
-        return [after - before for before, after in zip([begin, *asked], asked, strict=False)]
-
-    pauses = run_virtual(main)  # virtual time
-    longest = [2.0, 3.0, 4.5, 6.75, *[10.0] * 8]
-    assert all(most / 2 <= pause <= most for pause, most in zip(pauses, longest, strict=True))
-    assert len({round(pause, 6) for pause in pauses[4:]}) > 4
-
-
-async def test_a_poll_of_ones_own_is_called_until_the_job_is_over(store: Store) -> None:
-    answers = iter([JobStatus.RUNNING, JobStatus.RUNNING, JobStatus.SUCCEEDED])
-
-    class Long(Job):
-        async def poll(self, job_id: str) -> JobStatus:
-            return next(answers)
-
-    assert await attempt(store, Long(Runner())) == "result of job-0"
-    assert next(answers, None) is None
