@@ -18,13 +18,14 @@ from asyncstore import (
     BlockingCallWarning,
     DeliveredEvent,
     MemoryBackend,
-    MetastoreBackend,
     Store,
     TaskContext,
     TaskScope,
     TaskStoreAccessor,
     connect,
 )
+from tests.postgres.databases import Databases
+from tests.postgres.store_support import migrated
 from tests.triggers.support import run_to_the_end
 from triggers import AssetWatcher, BaseEventTrigger, HandlerRunner, TriggerEvent, on_event
 
@@ -34,6 +35,11 @@ TASK = TaskScope("a dag", "run/1", "task", 2)
 TASK_WRITER = "task:a%20dag/run%2F1/task/2"
 ORDERS, REPORT = Asset("orders", uri="s3://warehouse/orders/"), Asset("report")
 State = TaskStoreAccessor | AssetStoreAccessor
+
+
+@pytest.fixture(scope="module")
+def database_template(postgres: Databases) -> str:
+    return migrated(postgres)
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgresql"])
@@ -47,10 +53,6 @@ async def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture
 async def store(url: str | None) -> AsyncGenerator[Store]:
-    if url is not None and url.startswith("postgresql"):
-        backend = MetastoreBackend(url)
-        await backend.aupgrade()
-        await backend.aclose()
     async with connect(url, backend=None if url else MemoryBackend()) as store:
         yield store
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
 from typing import Any, Generic, Protocol, TypeVar, cast
 
 import anyio
@@ -166,8 +167,10 @@ class Attempt(Generic[T]):
         result = await call(self._job.result, record.job_id)
         done = JobRecord(record.token, record.submission, record.job_id, JobStatus.SUCCEEDED)
         if self._job.keep_result:
+            # What later attempts return, this one does, too: a tuple is a list by then.
             kept = None if result is None else decode(encode(result))
-            done = JobRecord(done.token, done.submission, done.job_id, done.outcome, kept, result_kept=True)
+            done = replace(done, result=kept, result_kept=True)
+            result = cast("T", kept)
         await self._write_down(record, done)
         logger.info("%s: %s succeeded", self._keeper, _named(record.job_id))
         return result

@@ -95,7 +95,8 @@ class ResumableJob(ABC, Generic[R_co]):
 
         What it raises ends the attempt, and the next one takes the job up again. To sit out a runner that is away for
         a moment, return `RUNNING`. Where a job that the runner does not know has certainly not succeeded, return
-        `FAILED` rather than `GONE`: then another is submitted.
+        `FAILED` rather than `GONE`: then another is submitted. Where a job shows only some time after it was submitted,
+        return `RUNNING` until then.
 
         :param job_id: what `submit` gave, as JSON holds it (a tuple comes back as a list).
         """
@@ -139,7 +140,8 @@ class ResumableJob(ABC, Generic[R_co]):
         above, and leaves the job running.
 
         :param context: the task context of this attempt, or the state of the task.
-        :return: what `result` returned: now, or, with `keep_result`, to the attempt that first saw the job succeed.
+        :return: what `result` returned: now, or, with `keep_result`, to the attempt that first saw the job succeed, and
+            then as JSON holds it.
         :raises JobFailedError: the job was waited for, and failed. The next attempt submits another.
         :raises JobGoneError: the runner does not know the job. Every attempt raises it until `aforget` is called.
         :raises StoreError: the state cannot be read or written; what the runner does meanwhile is not lost.

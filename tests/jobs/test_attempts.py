@@ -9,7 +9,6 @@ import logging
 import pickle
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from pathlib import Path
 from typing import Any, assert_type
 
 import anyio
@@ -123,6 +122,23 @@ async def test_an_id_that_is_known_is_stored_whatever_is_cancelled(store: Store)
     assert len(runner.tokens) == 1
 
 
+async def test_a_job_that_failed_before_its_id_was_stored_is_followed_by_another(store: Store) -> None:
+    runner = Runner()
+
+    async def die() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await attempt(store, Job(runner, hold=die))
+    runner.asked[0], runner.ends = 1, JobStatus.FAILED
+
+    async def recover() -> None:
+        if len(runner.tokens) == 2:
+            runner.ends = JobStatus.SUCCEEDED
+
+    assert await attempt(store, Job(runner, hold=recover)) == "result of job-1"
+
+
 # Two attempts at once: the one before was taken for dead and is not.
 
 
@@ -135,8 +151,8 @@ async def test_attempts_at_once_share_one_job(store: Store) -> None:
         assert len(runner.tokens) == 1
 
 
-def test_attempts_at_once_in_threads_share_one_job(tmp_path: Path) -> None:
-    url = f"sqlite+aiosqlite:///{tmp_path}/state.db"
+@pytest.mark.parametrize("url", ["file", "postgresql"], indirect=True)
+def test_attempts_at_once_in_threads_share_one_job(url: str) -> None:
     runner, barrier, results = Runner(), threading.Barrier(4), list[str]()
 
     def work() -> None:

@@ -109,6 +109,17 @@ async def test_a_result_that_is_none_is_kept_too(store: Store) -> None:
     assert (record.result_kept, record.result) == (True, None)
 
 
+async def test_a_result_that_is_kept_is_the_same_for_every_attempt(store: Store) -> None:
+    class Pair(Job):
+        keep_result = True
+
+        async def result(self, job_id: str) -> Any:
+            return 1, {"of": (2,)}
+
+    runner = Runner()
+    assert [await attempt(store, Pair(runner)) for _ in range(2)] == [[1, {"of": [2]}]] * 2
+
+
 async def test_a_result_that_cannot_be_kept_fails_the_attempt_and_loses_nothing(store: Store) -> None:
     job = Job(Runner())
     job.keep_result = True
