@@ -48,7 +48,8 @@ def forking(*modules: str) -> Generator[Forks]:
     :param modules: what it imports.
     """
     command = [sys.executable, "-W", "error", "-m", __name__, *modules]
-    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    # What is committed outlives the process without a sync of the disk, which would be most of the time.
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), "ASYNCSTORE__DATABASE__DURABILITY": "normal"}
     with subprocess.Popen(
         command, env=environ, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:

@@ -20,8 +20,8 @@ _TABLE = """
 CREATE TABLE job (
   id INTEGER PRIMARY KEY, token TEXT NOT NULL, once TEXT UNIQUE, state TEXT NOT NULL DEFAULT 'queued', output TEXT
 )"""
-#: Waits for the gate, then fails where it is told to, or says its number.
-_WORK = 'while [ ! -e "$1/gate" ]; do sleep 0.01; done; [ "$2" -gt "$3" ] && echo "rows of $2"'
+#: Waits until its input ends, then fails where it is told to, or says its number.
+_WORK = 'read -r _; [ "$1" -gt "$2" ] && echo "rows of $1"'
 
 
 class External:
@@ -91,19 +91,23 @@ class External:
 
     def serve(self) -> None:
         running: dict[int, subprocess.Popen[str]] = {}
-        while True:
-            with self._table() as table:
+        with closing(sqlite3.connect(self._file, timeout=30, isolation_level=None)) as table:
+            while True:
                 for (job_id,) in table.execute("SELECT id FROM job WHERE state = 'queued'").fetchall():
-                    fail = (self.folder / "fail").read_text()
-                    command = ["sh", "-c", _WORK, "job", str(self.folder), str(job_id), fail]
-                    running[job_id] = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+                    running[job_id] = self._start(job_id)
                     table.execute("UPDATE job SET state = 'running' WHERE id = ?", (job_id,))
-                for job_id in [each for each, process in running.items() if process.poll() is not None]:
-                    process = running.pop(job_id)
-                    state = "failed" if process.returncode else "succeeded"
-                    done = (state, process.communicate()[0].strip(), job_id)
-                    table.execute("UPDATE job SET state = ?, output = ? WHERE id = ?", done)
-            time.sleep(0.005)
+                if running and (self.folder / "gate").exists():
+                    for job_id, process in running.items():
+                        done = (process.communicate()[0].strip(), process.returncode, job_id)
+                        text = "UPDATE job SET output = ?, state = iif(?, 'failed', 'succeeded') WHERE id = ?"
+                        table.execute(text, done)
+                    running.clear()
+                time.sleep(0.01)
+
+    def _start(self, job_id: int) -> subprocess.Popen[str]:
+        fail = (self.folder / "fail").read_text()
+        command = ["sh", "-c", _WORK, "job", str(job_id), fail]
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 @contextmanager
