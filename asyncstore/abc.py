@@ -367,14 +367,14 @@ class BaseStoreBackend(ABC):
         raise self._lacks(Capability.COMMIT, "run watchers")
 
     async def areport_watcher(
-        self, lease: Lease, state: WatcherState, *, error: str | None = None, restarted: bool = False
+        self, lease: Lease, state: WatcherState, *, error: str | None = None, restarts: int = 0
     ) -> None:
         """Keep what a watcher is doing where an operator can see it; nothing happens once somebody claimed after it.
 
         :param lease: the claim.
         :param state: what it is doing.
         :param error: the traceback of its latest error; None leaves the one that is kept.
-        :param restarted: count one restart.
+        :param restarts: how many to count.
         """
         raise self._lacks(Capability.COMMIT, "run watchers")
 

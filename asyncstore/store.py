@@ -210,7 +210,7 @@ class Store:
         asset: Asset | AssetScope,
         *,
         consumer: str,
-        start: Start = "beginning",
+        start: Start | None = None,
         settings: ConsumerSettings | None = None,
     ) -> Consumer: ...
     def events(
@@ -219,7 +219,7 @@ class Store:
         *,
         after: int = 0,
         consumer: str | None = None,
-        start: Start = "beginning",
+        start: Start | None = None,
         settings: ConsumerSettings | None = None,
     ) -> EventLog | Consumer:
         """Give the events of an asset, in the order of their commits; for one reader, or for a durable consumer.
@@ -227,7 +227,8 @@ class Store:
         :param asset: the asset; None for all.
         :param after: only events with a larger id.
         :param consumer: a name under which readers in any process divide the events, each handled until it is done.
-        :param start: where a new consumer begins: "beginning", "end", the id of an event, or an aware datetime.
+        :param start: where a new consumer begins: "beginning" (the default), "end", the id of an event, or an aware
+            datetime. One that there is goes on where it is; a warning is logged where it began elsewhere.
         :param settings: the consumer's leases, limits and delays; default: the section `[consumers]`.
         """
         if consumer is None:

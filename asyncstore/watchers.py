@@ -107,15 +107,15 @@ class ClaimedWatcher:
         )
         return event, recorded.duplicate
 
-    async def areport(self, state: WatcherState, *, error: str | None = None, restarted: bool = False) -> None:
+    async def areport(self, state: WatcherState, *, error: str | None = None, restarts: int = 0) -> None:
         """Keep what the watcher is doing where an operator can see it; nothing happens once the claim is lost.
 
         :param state: what it is doing.
         :param error: the traceback of its latest error.
-        :param restarted: count one restart.
+        :param restarts: how many to count.
         """
         backend = self._core.backend
-        await self._core.call(lambda: backend.areport_watcher(self.lease, state, error=error, restarted=restarted))
+        await self._core.call(lambda: backend.areport_watcher(self.lease, state, error=error, restarts=restarts))
 
 
 async def claim(core: Core, asset: Asset, name: str, owner: str) -> ClaimedWatcher:

@@ -214,7 +214,8 @@ class BaseEventTrigger(BaseTrigger):
         """Say where in the stream a raw event is: greater for a later one, so that a late or slow one can rejoin.
 
         Positions are compared with `<` and never None. What does not go forward is taken for a repetition and
-        dropped. Without positions, whoever is late or too slow reads a stream of its own until it is restarted.
+        dropped. Without positions nobody can tell where two readers of the source are, so whoever is late or too slow
+        reads a source opened anew, with those who come after it, and never rejoins the others while that lasts.
 
         :param raw: the raw event.
         """

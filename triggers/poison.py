@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import traceback
 from collections.abc import AsyncGenerator
@@ -10,7 +11,9 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Literal, cast
 
-from asyncstore import AssetStoreAccessor, JsonValue, StoreError
+from asyncstore import AssetStoreAccessor, JsonValue, StoreError, ValueTooLargeError
+
+from .cancelling import nobody_cancels
 
 __all__ = ["Items", "Poison", "SetAside", "forget_set_aside", "list_set_aside"]
 
@@ -72,6 +75,8 @@ class Items:
         self._watcher = watcher
         self._poison = poison
         self._failed: set[str] | None = None
+        #: What this attempt has skipped; it may come again, for its watermark was not moved past it.
+        self._skipped: set[str] = set()
 
     @asynccontextmanager
     async def handling(self, item: str) -> AsyncGenerator[None]:
@@ -79,35 +84,51 @@ class Items:
         key = _key(self._watcher, item)
         try:
             yield
-        except StoreError:
-            raise  # the store's fault, not the item's
-        except Exception as error:
-            if not await self._count(key, item, error):
+        except (Exception, asyncio.CancelledError) as error:
+            if not _is_items_fault(error) or not await self._count(key, item, error):
                 raise
         else:
             await self._mended(key)
 
-    async def _count(self, key: str, item: str, error: Exception) -> bool:
+    async def _count(self, key: str, item: str, error: BaseException) -> bool:
+        if key in self._skipped:
+            return True
         failed = await self._known()
         failed.add(key)
-        text = "".join(traceback.format_exception(error))[-_KEPT:]
-        text = text.encode(errors="backslashreplace").decode()
-
-        def count(before: JsonValue) -> JsonValue:
-            attempts = before.get("attempts", 0) if isinstance(before, dict) else 0
-            attempts = attempts + 1 if isinstance(attempts, int) else 1
-            aside = attempts >= self._poison.attempts
-            return {"watcher": self._watcher, "item": item, "attempts": attempts, "error": text, "aside": aside}
-
-        kept = cast("dict[str, Any]", await self._state.aupdate(key, count))
+        try:
+            kept, told = await self._keep(key, item, "".join(traceback.format_exception(error))[-_KEPT:])
+        except ValueTooLargeError:
+            kept, told = await self._keep(key, item, f"{type(error).__name__}; the log has more than can be stored")
         if not kept["aside"]:
             return False
         if self._poison.then == "skip":
             await self._state.adelete(key)
             failed.discard(key)
-        times = kept["attempts"]
-        logger.error("watcher %r goes on without %r: it failed %d times", self._watcher, item, times, exc_info=error)
+            self._skipped.add(key)
+        if not told:
+            logger.error(
+                "watcher %r goes on without %r: it failed %d times",
+                self._watcher,
+                item,
+                kept["attempts"],
+                exc_info=error,
+            )
         return True
+
+    async def _keep(self, key: str, item: str, error: str) -> tuple[dict[str, Any], bool]:
+        # What is no Unicode, as in the name of a file, cannot be stored as it is; it names the same item still.
+        named, text = (each.encode(errors="backslashreplace").decode() for each in (item, error))
+        told = False
+
+        def count(before: JsonValue) -> JsonValue:
+            nonlocal told
+            known = before if isinstance(before, dict) else {}
+            attempts, told = known.get("attempts", 0), bool(known.get("aside"))
+            attempts = attempts + 1 if isinstance(attempts, int) else 1
+            aside = attempts >= self._poison.attempts
+            return {"watcher": self._watcher, "item": named, "attempts": attempts, "error": text, "aside": aside}
+
+        return cast("dict[str, Any]", await self._state.aupdate(key, count)), told
 
     async def _mended(self, key: str) -> None:
         failed = await self._known()
@@ -119,6 +140,16 @@ class Items:
         if self._failed is None:  # one look for an attempt of the watcher, not one for each item
             self._failed = set(await self._state.akeys(_PREFIX))
         return self._failed
+
+
+def _is_items_fault(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        parts = cast("BaseExceptionGroup[BaseException]", error).exceptions
+        return all(_is_items_fault(each) for each in parts)
+    if isinstance(error, asyncio.CancelledError):
+        return nobody_cancels()
+    # An error of the store is the item's fault only where it refuses what the item says.
+    return not isinstance(error, StoreError) or isinstance(error, ValueError)
 
 
 def _key(watcher: str, item: str) -> str:

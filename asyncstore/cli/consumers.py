@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import aclosing
 from datetime import datetime
 from typing import Any
 
@@ -24,10 +25,12 @@ _PAGE = 200
 _LARGEST = 2**63 - 1  # what an id can be in a database
 
 
-def _place(*words: str) -> Callable[[click.Context, click.Parameter, str], Start]:
+def _place(*words: str) -> Callable[[click.Context, click.Parameter, str | None], Start | None]:
     """Give what turns the text of an option into a place in the log: a word, an id, or a time."""
 
-    def convert(ctx: click.Context, param: click.Parameter, text: str) -> Start:
+    def convert(ctx: click.Context, param: click.Parameter, text: str | None) -> Start | None:
+        if text is None:
+            return None
         if text in words:
             return text  # type: ignore[return-value]
         if text.isascii() and text.isdigit() and int(text) <= _LARGEST:
@@ -65,13 +68,12 @@ async def _on(store: Store, asset: str, name: str, work: Callable[[Consumer], An
 @click.option(
     "--start",
     callback=_place("beginning", "end"),
-    default="beginning",
     metavar="PLACE",
-    help="Where a new consumer begins.",
+    help="Where a new consumer begins; one that there is goes on where it is.",
 )
 @click.option("--limit", type=click.IntRange(0, _LARGEST), metavar="N", help="End after so many.")
 @click.pass_context
-def tail(ctx: click.Context, asset: str, consumer: str, start: Start, limit: int | None) -> None:
+def tail(ctx: click.Context, asset: str, consumer: str, start: Start | None, limit: int | None) -> None:
     """Print the events of ASSET as JSON, one a line, those in the log and then those that come.
 
     An event is done when its line is written, and is not printed again for this consumer. Programs that read under the
@@ -80,12 +82,13 @@ def tail(ctx: click.Context, asset: str, consumer: str, start: Start, limit: int
     run(ctx, _tail, open_store(ctx), asset, consumer, start, limit)
 
 
-async def _tail(store: Store, asset: str, name: str, start: Start, limit: int | None) -> None:
+async def _tail(store: Store, asset: str, name: str, start: Start | None, limit: int | None) -> None:
     async with store:
         scope = await find_asset(store, asset)
         if limit == 0:
             return
-        async with store.events(scope, consumer=name, start=start) as events:
+        # Not `async with`: that a line cannot be written is no failure of its event.
+        async with aclosing(aiter(store.events(scope, consumer=name, start=start))) as events:
             count = 0
             async for event in events:
                 # A reader of stdout that stalls must not keep the lease from being renewed.

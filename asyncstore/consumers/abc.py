@@ -31,7 +31,7 @@ class Deliveries(ABC):
 
         :param asset: a registered asset.
         :param name: the consumer's name.
-        :param start: where a new consumer begins.
+        :param start: where a new consumer begins; kept, and given back with every reader.
         :param owner: who reads, for people.
         :param lease: until when, from now on, what it takes is its own.
         :raises AssetNotFoundError: the asset is unknown.

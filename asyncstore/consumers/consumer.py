@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import weakref
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from types import TracebackType
@@ -18,6 +19,24 @@ from .reading import Reader
 from .records import FailedEvent, Start
 
 __all__ = ["Consumer"]
+
+#: What an id can be in a database.
+_LARGEST = 2**63 - 1
+
+
+class _Loop:
+    """Be one `async for`: what it iterates over, and the reader behind that once it has begun."""
+
+    __slots__ = ("events", "reader")
+
+    def __init__(self) -> None:
+        self.events: weakref.ref[AsyncGenerator[DeliveredEvent]] | None = None
+        self.reader: Reader | None = None
+
+    @property
+    def is_left(self) -> bool:
+        """Tell whether nobody can go on with it, as after a `break`."""
+        return self.events is None or self.events() is None
 
 
 @final
@@ -36,23 +55,24 @@ class Consumer:
     :param core: the store's core.
     :param asset: an `Asset`, which reading registers where it is new, or an `AssetScope` of one that is.
     :param name: the consumer's name, 1 to 512 bytes of UTF-8.
-    :param start: where it begins where there was none of that name.
+    :param start: where it begins where there was none of that name; None for the first event in the log.
     :param settings: leases, limits and intervals.
     """
 
     def __init__(
-        self, core: Core, asset: Asset | AssetScope, name: str, *, start: Start, settings: ConsumerSettings
+        self, core: Core, asset: Asset | AssetScope, name: str, *, start: Start | None, settings: ConsumerSettings
     ) -> None:
         if not isinstance(asset, Asset | AssetScope):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"a consumer reads the events of an Asset or AssetScope, not of {asset!r}")
         check_key(name)
-        _check_place("start", start, words=("beginning", "end"))
+        if start is not None:
+            _check_place("start", start, words=("beginning", "end"))
         self._core = core
         self._asset = asset
         self._name = name
-        self._start: Start = start
+        self._start: Start | None = start
         self._settings = settings
-        self._readers: list[Reader] = []
+        self._loops: list[_Loop] = []
         self._entered = False
         self._deliveries = core.backend.deliveries  # refuses a backend without any
 
@@ -61,20 +81,30 @@ class Consumer:
 
     # Reading.
 
-    async def __aiter__(self) -> AsyncIterator[DeliveredEvent]:
-        reader = Reader(self._core, await self._resolve(), self._name, self._start, self._settings)
-        self._readers.append(reader)
+    def __aiter__(self) -> AsyncGenerator[DeliveredEvent]:
+        loop = _Loop()
+        events = self._read(loop)
+        loop.events = weakref.ref(events)
+        return events
+
+    async def _read(self, loop: _Loop) -> AsyncGenerator[DeliveredEvent]:
+        for left in [each for each in self._loops if each.is_left]:
+            await self._close(left)  # what it had in hand is for this one
+        loop.reader = Reader(self._core, await self._resolve(), self._name, self._start, self._settings)
+        self._loops.append(loop)
         try:
             while True:
-                yield await reader.next()
+                yield await loop.reader.next()
         finally:
+            loop.events = None
             if not self._entered:  # else an exception is still to be counted
-                await self._close(reader)
+                await self._close(loop)
 
-    async def _close(self, reader: Reader) -> None:
+    async def _close(self, loop: _Loop) -> None:
         with suppress(ValueError):
-            self._readers.remove(reader)
-        await reader.aclose()
+            self._loops.remove(loop)
+        if loop.reader is not None:
+            await loop.reader.aclose()
 
     async def __aenter__(self) -> Self:
         self._entered = True
@@ -84,12 +114,12 @@ class Consumer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            for reader in self._readers:
-                if isinstance(error, Exception) and reader.hand is not None:
+            for reader in [each.reader for each in self._loops]:
+                if isinstance(error, Exception) and reader is not None and reader.hand is not None:
                     await reader.hand.fail(error)
         finally:
-            for reader in list(self._readers):
-                await self._close(reader)
+            for loop in list(self._loops):
+                await self._close(loop)
             self._entered = False
 
     async def _resolve(self) -> AssetScope:
@@ -122,10 +152,13 @@ class Consumer:
         :param limit: how many at most; None for all.
         :raises ConsumerNotFoundError: nobody read under this name yet.
         """
-        if limit is not None and limit < 0:
-            raise ValueError(f"limit must be 0 or more, or None for all, not {limit}")
+        for what, number in (("limit", 0 if limit is None else limit), ("after", after)):
+            _check_id(what, number)
+            if number < 0:
+                raise ValueError(f"{what} must be 0 or more, not {number}")
         scope, name = scope_of(self._asset), self._name
-        return await self._core.call(lambda: self._deliveries.alist_failed(scope, name, after=after, limit=limit))
+        most = None if limit is None else min(limit, _LARGEST)
+        return await self._core.call(lambda: self._deliveries.alist_failed(scope, name, after=after, limit=most))
 
     def list_failed(self, *, after: int = 0, limit: int | None = None) -> list[FailedEvent]:
         """Do what `alist_failed` does, from sync code."""
@@ -139,6 +172,10 @@ class Consumer:
         :raises ConsumerNotFoundError: nobody read under this name yet.
         """
         ids = None if events is None else list(events)
+        for each in ids or ():
+            _check_id("the id of an event", each)
+        if ids is not None:
+            ids = [each for each in ids if 0 < each <= _LARGEST]  # there are no others
         return await self._core.call(lambda: self._deliveries.aretry(scope_of(self._asset), self._name, ids))
 
     def retry(self, events: Sequence[int] | None = None) -> int:
@@ -155,6 +192,11 @@ class Consumer:
     def delete(self) -> None:
         """Do what `adelete` does, from sync code."""
         drive(self.adelete())
+
+
+def _check_id(what: str, number: object) -> None:
+    if type(number) is not int:
+        raise TypeError(f"{what} must be an int, not {number!r}")
 
 
 def _check_place(what: str, place: object, words: Sequence[str] = ()) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import traceback
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -22,6 +22,11 @@ from .records import Delivery
 __all__ = ["DeliveredEvent", "Hand"]
 
 logger = logging.getLogger("asyncstore")
+
+#: Characters of a traceback that are kept, its end: what went wrong stands there.
+_KEPT = 16_000
+#: A wait beyond this is a mistake, and may be none that a database can add to a time.
+_LONGEST = timedelta(days=36_500)
 
 
 class _State(Enum):
@@ -48,6 +53,10 @@ class Hand:
         self._error: BaseException | None = None
         #: Nothing more is to be done about it.
         self.settled = False
+        #: It was done, by this hand.
+        self.is_done = False
+        #: It was found to be in other hands, and so may be all that was taken with it.
+        self.lost = False
 
     def __str__(self) -> str:
         return f"event {self._delivery.event.id} of asset {self._delivery.event.asset!r}"
@@ -64,30 +73,41 @@ class Hand:
         if self._state is _State.UNDONE and self._error is not None:
             await self.fail(self._error)
             return
-        if self._state is _State.IN_TRANSACTION:
-            raise StoreError(f"{self}: the block of its transaction() must end before the next event is asked for")
+        self._check_outside()
         await self.done()
 
     async def done(self) -> None:
         """Have the event done; only says so where it is in other hands by now."""
         if self.settled:
             return
-        deliveries, unknown = self._core.backend.deliveries, False
+        deliveries = self._core.backend.deliveries
+        lost = await self._settle(lambda: deliveries.adone(self._delivery))
+        if lost is not None:
+            logger.warning("%s was handled, and may be handled again: %s", self, lost)
+        self.is_done = lost is None
+
+    async def _settle(self, settle: Callable[[], Awaitable[None]]) -> LeaseLostError | None:
+        # Gives the error where the event is in other hands.
+        unknown = False
         try:
             try:
-                await self._core.call(lambda: deliveries.adone(self._delivery))
+                await self._core.call(settle)
             except OutcomeUnknownError:
-                unknown = True  # nobody else can have had it done
-                await self._core.call(lambda: deliveries.adone(self._delivery))
+                unknown = True  # nobody else can have settled this delivery
+                await self._core.call(settle)
         except LeaseLostError as error:
-            if not unknown:
-                logger.warning("%s was handled, and may be handled again: %s", self, error)
+            self.lost = not unknown
+            self.settled = True
+            return error if self.lost else None
         self.settled = True
+        return None
 
     async def fail(self, error: BaseException | str, delay: timedelta | None = None) -> None:
         """Count a failure, and have the event wait, be set aside or be skipped, as the settings say."""
+        _check_delay(delay)
         if self.settled:
             return
+        self._check_outside()
         options, attempt = self._settings, self._delivery.attempt
         exhausted = 0 < options.max_attempts <= attempt
         logger.warning(
@@ -96,15 +116,18 @@ class Hand:
         )  # fmt: skip
         if exhausted and options.on_exhausted == "skip":
             await self.done()
+            self.is_done = False
             return
         text = error if isinstance(error, str) else "".join(traceback.format_exception(error))
-        wait = None if exhausted else delay or self._backoff()
+        wait = None if exhausted else self._backoff() if delay is None else delay
         deliveries = self._core.backend.deliveries
-        try:
-            await self._core.call(lambda: deliveries.afail(self._delivery, text, delay=wait))
-        except LeaseLostError as lost:
+        lost = await self._settle(lambda: deliveries.afail(self._delivery, text[-_KEPT:], delay=wait))
+        if lost is not None:
             logger.warning("the failure of %s is not counted: %s", self, lost)
-        self.settled = True
+
+    def _check_outside(self) -> None:
+        if self._state is _State.IN_TRANSACTION:
+            raise StoreError(f"{self}: the block of its transaction() must end before the event is settled")
 
     def _backoff(self) -> timedelta:
         # With jitter, so that what failed together does not come back together.
@@ -130,7 +153,7 @@ class Hand:
             self._state = _State.UNDONE if entered else before
             self._error = error
             raise
-        self.settled = True
+        self.settled = self.is_done = True
         self._state = _State.SETTLED
 
 
@@ -165,22 +188,37 @@ class DeliveredEvent(Event):
         """
         return self._hand.transaction()
 
-    async def adone(self) -> None:
-        """Have the event done now, and not when the loop asks for the next one; failed, where its transaction was."""
-        await self._hand.end()
+    async def adone(self) -> bool:
+        """Have the event done now, and not when the loop asks for the next one; failed, where its transaction was.
 
-    def done(self) -> None:
+        :return: whether this reader has it done; not where it failed, or is in other hands by now.
+        """
+        await self._hand.end()
+        return self._hand.is_done
+
+    def done(self) -> bool:
         """Do what `adone` does, from sync code."""
-        drive(self.adone())
+        return drive(self.adone())
 
     async def afail(self, error: BaseException | str, *, delay: timedelta | None = None) -> None:
         """Count a failure: the event is delivered again later, or after `[consumers] max_attempts` no more.
 
-        :param error: why, kept with its traceback.
-        :param delay: how long it waits; default: `[consumers] retry_delay`, doubled with each failure.
+        :param error: why; the end of its traceback is kept.
+        :param delay: how long it waits, zero included; default: `[consumers] retry_delay`, doubled with each failure.
+        :raises TypeError: the delay is no timedelta.
+        :raises ValueError: the delay is negative, or longer than a hundred years.
         """
         await self._hand.fail(error, delay)
 
     def fail(self, error: BaseException | str, *, delay: timedelta | None = None) -> None:
         """Do what `afail` does, from sync code."""
         drive(self.afail(error, delay=delay))
+
+
+def _check_delay(delay: object) -> None:
+    if delay is None:
+        return
+    if not isinstance(delay, timedelta):
+        raise TypeError(f"delay must be a timedelta, not {delay!r}")
+    if not timedelta(0) <= delay <= _LONGEST:
+        raise ValueError(f"delay must be from zero to {_LONGEST.days:,} days, not {delay}")

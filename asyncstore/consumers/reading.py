@@ -16,6 +16,7 @@ from ..core import Core
 from ..errors import LeaseLostError, StoreError
 from ..scopes import AssetScope
 from ..settings import ConsumerSettings
+from .deciding import start_text
 from .delivered import DeliveredEvent, Hand
 from .records import Delivery, Member, Start, Taking
 
@@ -35,16 +36,19 @@ class Reader:
     :param core: the store's core.
     :param asset: the canonical scope of the asset.
     :param name: the consumer's name.
-    :param start: where a new consumer begins.
+    :param start: where a new consumer begins; None for the first event in the log.
     :param settings: leases, limits and intervals.
     """
 
-    def __init__(self, core: Core, asset: AssetScope, name: str, start: Start, settings: ConsumerSettings) -> None:
+    def __init__(
+        self, core: Core, asset: AssetScope, name: str, start: Start | None, settings: ConsumerSettings
+    ) -> None:
         self._core = core
         self._deliveries = core.backend.deliveries
         self._asset = asset
         self._name = name
-        self._start: Start = start
+        self._start: Start | None = start
+        self._said = False
         self._settings = settings
         self._lease = timedelta(seconds=settings.lease)
         self._loop = asyncio.get_running_loop()
@@ -72,10 +76,14 @@ class Reader:
         :raises StoreError: the store failed; what was in hand is delivered again.
         """
         if self._closed:
-            raise StoreError(f"{self}: this reader was closed")
-        if self.hand is not None:
-            await self.hand.end()
-            self.hand = None
+            raise self._over()
+        # Let go of first: what goes wrong now is the store's fault, and no failure of the event.
+        hand, self.hand = self.hand, None
+        if hand is not None:
+            await hand.end()
+            if hand.lost:  # and so may be what was taken with it: it is given back, and taken anew
+                self._ahead.clear()
+                self._unsure = True
         if not self._ahead:
             self._pace()
             self._ahead.extend(await self._wait())
@@ -94,6 +102,9 @@ class Reader:
             attempt=delivery.attempt,
             _hand=self.hand,
         )
+
+    def _over(self) -> StoreError:
+        return StoreError(f"{self}: this reader was closed")
 
     def _pace(self) -> None:
         took = self._loop.time() - self._taken_at if self._taken_at else _QUICK
@@ -121,6 +132,8 @@ class Reader:
             return await self._take_now()
 
     async def _take_now(self) -> list[Delivery]:
+        if self._closed:  # while this waited
+            raise self._over()
         member = self._member
         if member is None:
             member = await self._join()
@@ -145,11 +158,28 @@ class Reader:
     async def _join(self) -> Member:
         owner = f"{socket.gethostname()}:{os.getpid()}"
         member = await self._deliveries.ajoin(
-            self._asset, self._name, start=self._start, owner=owner, lease=self._lease
+            self._asset, self._name, start=self._begins, owner=owner, lease=self._lease
         )
+        if self._closed:  # meanwhile, when there was nothing to leave yet
+            await self._give_back(member)
+            raise self._over()
+        self._say_start(member)
         self._member = member
         self._beating = asyncio.create_task(self._beat(member), name=f"asyncstore {self}: heartbeat")
         return member
+
+    @property
+    def _begins(self) -> Start:
+        return "beginning" if self._start is None else self._start
+
+    def _say_start(self, member: Member) -> None:
+        # Not where nobody said anything, nor where a program says the same each time it is run.
+        asked, said, self._said = self._start, self._said, True
+        if asked is not None and not said and member.start not in {None, start_text(asked)}:
+            logger.warning(
+                "%s goes on where it is, and not at start=%s: it began at start=%s; areplay() has it read again, and "
+                "another name begins anew", self, start_text(asked), member.start,
+            )  # fmt: skip
 
     def _leave(self) -> Member | None:
         member, self._member = self._member, None

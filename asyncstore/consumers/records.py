@@ -24,12 +24,14 @@ class Member:
     :ivar consumer_id: the consumer.
     :ivar asset: the canonical scope of the asset.
     :ivar name: the consumer's name.
+    :ivar start: where the consumer once began, as `start_text` spells it; None where that is not kept.
     """
 
     id: int
     consumer_id: int
     asset: AssetScope
     name: str
+    start: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

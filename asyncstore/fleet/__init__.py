@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from .abc import Fleet
-from .records import Claim, Declared, Load, Member, Peer, Survey, TriggererRecord
+from .records import Claim, Declared, Load, Member, Peer, Standing, Survey, TriggererRecord
 
-__all__ = ["Claim", "Declared", "Fleet", "Load", "Member", "Peer", "Survey", "TriggererRecord"]
+__all__ = ["Claim", "Declared", "Fleet", "Load", "Member", "Peer", "Standing", "Survey", "TriggererRecord"]

@@ -16,7 +16,7 @@ from datetime import timedelta
 
 from ..records import Lease, WatcherOrder, WatcherRecord, WatcherState
 from ..scopes import AssetScope
-from .records import Claim, Declared, Load, Member, Survey, TriggererRecord
+from .records import Claim, Declared, Load, Member, Standing, Survey, TriggererRecord
 
 __all__ = ["Fleet"]
 
@@ -79,8 +79,8 @@ class Fleet(ABC):
         """
 
     @abstractmethod
-    async def aunfinished(self, member: Member) -> int:
-        """Count the declared watchers that are not done."""
+    async def astanding(self, member: Member) -> Standing:
+        """Count the declared watchers, and those of them that are not done."""
 
     @abstractmethod
     async def abegin_anew(self, watchers: Collection[int]) -> None:
@@ -106,6 +106,10 @@ class Fleet(ABC):
     @abstractmethod
     async def aheld(self, member: Member) -> list[Claim]:
         """Read which watchers the member has: a claim or a release may have been made whose answer was lost."""
+
+    @abstractmethod
+    async def aholders(self, watchers: Collection[int]) -> dict[int, int]:
+        """Read which of the watchers a member has, and which member that is."""
 
     @abstractmethod
     async def arestarted(self, lease: Lease) -> None:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from ..records import WatcherOrder
 
-__all__ = ["Claim", "Declared", "Load", "Member", "Peer", "Survey", "TriggererRecord"]
+__all__ = ["Claim", "Declared", "Load", "Member", "Peer", "Standing", "Survey", "TriggererRecord"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +83,18 @@ class Load:
 
     runnable: Mapping[str, frozenset[int] | int]
     held: Mapping[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Hold how many watchers a member can run.
+
+    :ivar declared: those that there are.
+    :ivar unfinished: those of them that are not done.
+    """
+
+    declared: int
+    unfinished: int
 
 
 @dataclass(frozen=True, slots=True)

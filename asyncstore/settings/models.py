@@ -331,7 +331,7 @@ class TriggererSettings(_Section):
         description=(
             "Seconds that an acknowledging stream with `shared_stream_buffer` unacknowledged events waits for a "
             "watcher that answers nothing; more than a watcher takes for one event. After that it fails what there is "
-            "no room for, which the source delivers again, until it answers."
+            "no room for, which the source delivers again, until it answers: a buffer's worth in each such time."
         ),
     )
 

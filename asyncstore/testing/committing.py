@@ -256,9 +256,9 @@ class CommitConformance(ConformanceBase):
         call, store = harness.call, harness.store
         old = await _claim(harness, name="b")
         await _claim(harness, OTHER, "a")
-        await call(old.areport, WatcherState.BACKING_OFF, error="Traceback: é", restarted=True)
+        await call(old.areport, WatcherState.BACKING_OFF, error="Traceback: é", restarts=1)
         await harness.let_pass(harness.tick * 5)
-        await call(old.areport, WatcherState.RUNNING, restarted=True)
+        await call(old.areport, WatcherState.RUNNING, restarts=1)
         record, other = await call(store.alist_watchers)
         assert (record.asset, record.name, record.owner, record.fence) == ("orders", "b", "me", old.lease.fence)
         assert (record.state, record.restarts, record.last_error) == (WatcherState.RUNNING, 2, "Traceback: é")
@@ -266,7 +266,7 @@ class CommitConformance(ConformanceBase):
         assert record.last_error_at < record.updated_at
         assert (other.asset, other.state, other.restarts, other.last_error) == ("other", WatcherState.RUNNING, 0, None)
         new = await _claim(harness, name="b")
-        await call(old.areport, WatcherState.DONE, error="lost", restarted=True)
+        await call(old.areport, WatcherState.DONE, error="lost", restarts=1)
         record, _ = await call(store.alist_watchers)
         assert (record.fence, record.restarts, record.state) == (new.lease.fence, 0, WatcherState.RUNNING)
         assert record.last_error == "Traceback: é"

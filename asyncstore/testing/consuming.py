@@ -174,7 +174,7 @@ class ConsumerConformance(ConformanceBase):
     @requires(Capability.CONSUMERS)
     @pytest.mark.parametrize("skip", [False, True])
     async def test_an_event_that_ends_its_process_is_told_from_its_neighbours(
-        self, harness: Harness, skip: bool
+        self, harness: Harness, skip: bool, caplog: pytest.LogCaptureFixture
     ) -> None:
         """Count a crash only against an event that was alone in hand; after enough of them deliver it no more."""
         await record(harness, 2)
@@ -194,6 +194,7 @@ class ConsumerConformance(ConformanceBase):
         failed = await deliveries.alist_failed(scope, "loader")
         assert [(each.event.payload, each.attempts) for each in failed] == ([] if skip else [(0, 2)])
         assert all("lease ran out" in each.error for each in failed)
+        assert f"is {'skipped' if skip else 'set aside'}" in caplog.text  # nobody else could say so
 
     @awaited
     @requires(Capability.CONSUMERS)
@@ -257,7 +258,7 @@ class ConsumerConformance(ConformanceBase):
         for start, first in starts:
             _, member = await join(harness, f"from {start}", start)
             _, same = await join(harness, f"from {start}", "end")
-            assert member.consumer_id == same.consumer_id
+            assert (member.consumer_id, member.start) == (same.consumer_id, same.start)
             assert [each.event for each in await deliveries.atake(member, taking())] == events[first:], start
         (new,) = await record(harness, 1)
         (taken,) = await deliveries.atake(member, taking())

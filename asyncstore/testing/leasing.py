@@ -200,7 +200,8 @@ class LeaseConformance(ConformanceBase):
         await scene.fleet.arelease(one, {scene.ids[0]: WatcherState.WAITING, scene.ids[1]: WatcherState.DONE})
         assert await scene.states() == [WatcherState.WAITING, WatcherState.DONE, WatcherState.RUNNING]
         assert await scene.free(two) == {0}
-        assert await scene.fleet.aunfinished(two) == 2
+        standing = await scene.fleet.astanding(two)
+        assert (standing.declared, standing.unfinished) == (3, 2)
         for lease in leases:
             if lease.watcher_id != scene.ids[2]:
                 with pytest.raises(LeaseLostError):

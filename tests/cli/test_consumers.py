@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 from typing import Any
 
 import pytest
 
 from asyncstore import Asset, ConsumerSettings, connect
-from tests.cli.support import URL, call, record, start
+from tests.cli.support import URL, call, record, spawn, start
 
 ORDERS = Asset("orders", uri="s3://warehouse/orders/")
 
@@ -57,6 +58,39 @@ def test_tail_begins_where_it_is_told_and_waits_until_interrupted() -> None:
         assert process.stderr.read() == b"interrupted\n"
     # Interrupted between its line and its end, the last event comes again.
     assert "behind=0 in_hand=0 " in call("events", "consumers").out
+
+
+def test_a_reader_that_leaves_is_no_failure_of_the_event_at_hand() -> None:
+    asyncio.run(record(ORDERS, [0]))
+    for _ in range(2):
+        reader, writer = os.pipe()
+        os.close(reader)
+        try:
+            assert spawn("events", "tail", "orders", "--consumer", "a", stdout=writer).code == 141
+        finally:
+            os.close(writer)
+    with connect(URL) as store:
+        (found,) = store.list_consumers()
+        assert (found.in_hand, found.waiting, found.failed) == (0, 1, 0)
+    assert asyncio.run(attempt("a")) == 1
+
+
+async def attempt(consumer: str) -> int:
+    async with connect(URL) as store:
+        async for event in store.events(ORDERS, consumer=consumer):
+            return event.attempt
+    raise AssertionError
+
+
+def test_tail_says_where_it_does_not_begin() -> None:
+    asyncio.run(record(ORDERS, [0, 1, 2]))
+    tail = ("events", "tail", "orders", "--consumer", "a", "--limit", "1")
+    assert spawn(*tail, "--start", "2").err == ""
+    assert spawn(*tail, "--start", "2").err == ""
+    asyncio.run(record(ORDERS, [3]))
+    done = spawn(*tail, "--start", "1")
+    assert (done.code, payloads(done.out)) == (0, [3])
+    assert "and not at start=1: it began at start=2" in done.err
 
 
 def test_replay_retry_failed_and_forget() -> None:

@@ -7,7 +7,7 @@ import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any
 
-from asyncstore import Asset, ConsumerSettings, Event, Settings, Store
+from asyncstore import Asset, ConsumerRecord, ConsumerSettings, Event, Settings, Store
 
 ORDERS = Asset("orders", uri="s3://warehouse/orders/")
 #: Seconds that something which must happen gets; only a failing test waits so long.
@@ -19,6 +19,21 @@ SETTINGS = Settings(consumers=QUICK)
 
 def options(**changes: Any) -> ConsumerSettings:
     return ConsumerSettings(**{**QUICK.model_dump(), **changes})
+
+
+def loop(store: Store, name: str = "loader", **changes: Any) -> Any:
+    """Give an iterator that can be closed."""
+    return store.events(ORDERS, consumer=name, settings=options(**changes)).__aiter__()
+
+
+async def facts(store: Store) -> ConsumerRecord:
+    (found,) = await store.alist_consumers()
+    return found
+
+
+async def state(store: Store) -> tuple[int, int, int]:
+    found = await facts(store)
+    return found.in_hand, found.waiting, found.failed
 
 
 async def record(store: Store, count: int, asset: Asset = ORDERS) -> list[Event]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from datetime import datetime, timedelta
-from pathlib import Path
+from datetime import UTC, datetime, timedelta, timezone
+from functools import partial
 from typing import Any, cast
 
 import anyio
@@ -19,9 +18,6 @@ from asyncstore import (
     Asset,
     AssetNotFoundError,
     AssetScope,
-    BaseStoreBackend,
-    ConsumerRecord,
-    Deliveries,
     ManualClock,
     MemoryBackend,
     MetastoreBackend,
@@ -34,39 +30,9 @@ from asyncstore import (
 from asyncstore.consumers import reading
 from tests.conformance.backends import MinimalBackend
 
-from .support import ORDERS, SETTINGS, cancelled_at, options, record, until
+from .support import ORDERS, SETTINGS, cancelled_at, facts, loop, record, state, until
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-async def store(request: pytest.FixtureRequest, clock: ManualClock, tmp_path: Path) -> AsyncGenerator[Store]:
-    backend: BaseStoreBackend = MemoryBackend(clock=clock)
-    if request.param == "sqlite":
-        backend = MetastoreBackend(f"sqlite+aiosqlite:///{tmp_path}/state.db", durability="normal", clock=clock)
-    async with backend, connect(backend=backend, settings=SETTINGS, clock=clock) as store:
-        yield store
-    assert [each.get_name() for each in asyncio.all_tasks() if "heartbeat" in each.get_name()] == []
-
-
-def loop(store: Store, name: str = "loader", **changes: Any) -> Any:
-    """Give an iterator that can be closed."""
-    return store.events(ORDERS, consumer=name, settings=options(**changes)).__aiter__()
-
-
-async def facts(store: Store) -> ConsumerRecord:
-    (found,) = await store.alist_consumers()
-    return found
-
-
-async def state(store: Store) -> tuple[int, int, int]:
-    found = await facts(store)
-    return found.in_hand, found.waiting, found.failed
 
 
 async def test_an_event_is_done_when_the_next_one_is_asked_for(store: Store) -> None:
@@ -171,6 +137,64 @@ async def test_cancelled_at_every_await_it_holds_nothing_and_loses_nothing(store
     assert seen[-3:] == [0, 1, 2]
 
 
+@pytest.mark.parametrize("closed", [False, True])
+async def test_a_second_loop_in_the_block_gets_what_the_first_one_left(store: Store, closed: bool) -> None:
+    await record(store, 3)
+    async with store.events(ORDERS, consumer="loader") as consumer:
+        first = aiter(consumer)
+        event = await anext(first)
+        if closed:
+            await first.aclose()
+        else:
+            del first
+        async for again in consumer:
+            assert (again.payload, again.attempt) == (event.payload, 1)
+            break
+        other = aiter(consumer)  # while nobody left this one, it is another reader
+        assert [(await anext(each)).payload for each in (other, aiter(consumer))] == [0, 1]
+
+
+async def test_what_was_taken_with_an_event_that_was_lost_is_not_handled_here(
+    store: Store, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "_QUICK", 1000.0)
+    await record(store, 12)
+    async with aclosing(loop(store, prefetch=4)) as events, aclosing(loop(store, prefetch=1)) as other:
+        late = [await anext(events) for _ in range(4)][-1]  # it has three behind it
+        clock.advance(timedelta(seconds=61))
+        assert [(await anext(other)).payload for _ in range(3)] == [3, 4, 5]
+        assert not await late.adone()
+        assert (await anext(events)).payload == 6
+    async with aclosing(loop(store, "replayed", prefetch=4)) as events:
+        for _ in range(4):
+            await anext(events)
+        await store.events(ORDERS, consumer="replayed").areplay(0)
+        assert [(await anext(events)).payload for _ in range(3)] == [0, 1, 2]
+
+
+async def test_a_reader_that_was_closed_while_it_joined_leaves_nothing(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await record(store, 1)
+    joining, go = asyncio.Event(), asyncio.Event()
+    join = type(store.backend.deliveries).ajoin
+
+    async def slowly(self: Any, *given: Any, **more: Any) -> Any:
+        member = await join(self, *given, **more)
+        joining.set()
+        await go.wait()
+        return member
+
+    monkeypatch.setattr(type(store.backend.deliveries), "ajoin", slowly)
+    async with store.events(ORDERS, consumer="loader") as consumer:
+        waiting = asyncio.ensure_future(anext(aiter(consumer)))
+        await joining.wait()
+    go.set()
+    with pytest.raises(StoreError, match="was closed"):
+        await waiting
+    assert (await facts(store)).readers == 0
+
+
 async def test_a_lease_that_ran_out_is_told_and_the_reader_joins_anew(
     store: Store, clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -238,76 +262,6 @@ async def test_a_heartbeat_that_finds_the_lease_lost_drops_what_was_taken_ahead(
         assert await deliveries.alist_failed(scope, "loader") == []
 
 
-async def test_failures_are_counted_and_set_aside_with_their_traceback(store: Store, clock: ManualClock) -> None:
-    await record(store, 1)
-    attempts: list[int] = []
-    async with aclosing(loop(store, max_attempts=3, retry_delay=10, retry_delay_max=30)) as events:
-        for number in range(3):
-            event = await anext(events)
-            attempts.append(event.attempt)
-            try:
-                raise ZeroDivisionError(f"attempt {number}")
-            except ZeroDivisionError as error:
-                await event.afail(error)
-            await event.afail("once is enough")
-            assert await state(store) == ((0, 1, 0) if number < 2 else (0, 0, 1))
-            clock.advance(timedelta(seconds=20))
-    assert attempts == [1, 2, 3]
-    (failed,) = await store.events(ORDERS, consumer="loader").alist_failed()
-    assert failed.attempts == 3
-    assert "ZeroDivisionError: attempt 2" in failed.error
-    assert "test_loop.py" in failed.error
-
-
-async def test_delays_grow_with_jitter_up_to_the_limit(
-    store: Store, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await record(store, 1)
-    delays: list[float] = []
-    fail = type(store.backend.deliveries).afail
-
-    async def spy(self: Deliveries, delivery: Any, error: str, *, delay: timedelta | None) -> None:
-        assert delay is not None
-        delays.append(delay.total_seconds())
-        await fail(self, delivery, error, delay=delay)
-
-    monkeypatch.setattr(type(store.backend.deliveries), "afail", spy)
-    async with aclosing(loop(store, max_attempts=0, retry_delay=1, retry_delay_max=10)) as events:
-        for _ in range(6):
-            await (await anext(events)).afail("no")
-            clock.advance(timedelta(seconds=11))
-        await (await anext(events)).afail("no", delay=timedelta(hours=1))
-    for delay, most in zip(delays, (1, 2, 4, 8, 10, 10, 7200), strict=True):
-        assert most / 2 <= delay <= most
-
-
-async def test_what_failed_too_often_may_be_skipped(store: Store) -> None:
-    await record(store, 2)
-    async with aclosing(loop(store, max_attempts=1, on_exhausted="skip")) as events:
-        await (await anext(events)).afail("no")
-        assert (await anext(events)).payload == 1
-    assert await state(store) == (0, 1, 0)
-
-
-async def test_an_error_of_the_store_ends_the_loop_and_nothing_is_lost(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await record(store, 2)
-
-    async def busy(*_: object, **__: object) -> None:
-        raise StoreBusyError("busy")
-
-    events = loop(store)
-    await anext(events)
-    with monkeypatch.context() as patch:
-        patch.setattr(type(store.backend.deliveries), "adone", busy)
-        with pytest.raises(StoreBusyError):
-            await anext(events)
-    assert await state(store) == (0, 1, 0)
-    async with aclosing(loop(store)) as again:
-        assert (await anext(again)).payload == 0
-
-
 async def test_events_of_this_process_are_heard_of(store: Store) -> None:
     await record(store, 1)
     async with aclosing(loop(store, poll_interval=3600)) as events:
@@ -326,6 +280,41 @@ async def test_sync_twins_settle_an_event(store: Store) -> None:
         event = await anext(events)
         await asyncio.to_thread(event.done)
         assert await state(store) == (0, 1, 0)
+
+
+async def test_no_event_since_a_time_is_missed_where_the_clock_was_set_back(store: Store, clock: ManualClock) -> None:
+    await record(store, 1)
+    clock.advance(timedelta(hours=1))
+    (later,) = await record(store, 1)
+    clock.advance(timedelta(hours=-2))
+    (last,) = await record(store, 1)
+    async with aclosing(aiter(store.events(ORDERS, consumer="late", start=later.created_at))) as events:
+        assert [(await anext(events)).id for _ in range(2)] == [later.id, last.id]
+        assert await store.events(ORDERS, consumer="late").areplay(later.created_at) == 2
+        assert await store.events(ORDERS, consumer="late").areplay(later.created_at + timedelta(days=1)) == 0
+        assert (await anext(events)).id == later.id
+
+
+async def test_a_start_that_is_not_heeded_is_told(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    moment = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    same = moment.astimezone(timezone(timedelta(hours=5)))
+    await record(store, 1)
+    for first, others in ((None, (None, "beginning")), ("end", (None, "end")), (1, (1,)), (moment, (moment, same))):
+        name = f"from {first}"
+        for start in (first, *others, 7):
+            assert "start=" not in caplog.text
+            async with store.events(ORDERS, consumer=name, start=cast("Any", start)) as consumer:
+                waiting = asyncio.ensure_future(anext(aiter(consumer)))
+                await until(partial(reads, store, name))
+                await record(store, 1)  # for those that begin behind all
+                await waiting
+        assert "start=7" in caplog.text
+        assert "areplay" in caplog.text
+        caplog.clear()
+
+
+async def reads(store: Store, name: str) -> bool:
+    return any(each.name == name and each.readers for each in await store.alist_consumers())
 
 
 async def test_an_asset_that_is_new_or_deleted(store: Store) -> None:

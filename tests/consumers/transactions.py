@@ -116,6 +116,15 @@ class TransactionTests:
                     await session.execute(INSERT, row(event))
                     await session.commit()
             assert await self.handled(url) == []
+            for nested in (False, True):
+                event = await anext(events)
+                with pytest.raises(StoreError, match=r"leave session\.commit"):  # noqa: PT012
+                    async with event.transaction() as session:
+                        await session.execute(INSERT, row(event))
+                        if nested:
+                            await session.begin_nested()
+                        await (await session.connection()).commit()
+                assert await self.handled(url) == []
             event = await anext(events)
             async with event.transaction() as session:
                 with pytest.raises(StoreError, match="has one already"):

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from typing import Any
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
-from asyncstore import DatabaseSettings, MetastoreBackend, Settings, connect
+from asyncstore import DatabaseSettings, MetastoreBackend, OutcomeUnknownError, Settings, connect
 from tests.consumers.processes import divided, killed_at_every_await
 from tests.consumers.support import ORDERS, QUICK, SETTINGS, record
 from tests.consumers.transactions import INSERT, TransactionTests, row
 from tests.postgres.databases import Databases
+from tests.postgres.proxy import Proxy
 from tests.postgres.store_support import eventually, migrated
 from tests.postgres.support import connected
 
@@ -121,6 +122,37 @@ async def test_behind_a_pooler_in_transaction_mode(pgbouncer_url: str, database_
             assert await store.asset_state[ORDERS].aget("last") == recorded[-1].id
         found = await bare.fetch("SELECT event_id FROM handled ORDER BY event_id")
         assert [each["event_id"] for each in found] == [event.id for event in recorded]
+
+
+@pytest.mark.parametrize("made", [False, True])
+async def test_a_connection_that_is_lost_around_the_commit_leaves_each_event_handled_once(
+    proxy: Proxy, database_url: str, made: bool
+) -> None:
+    async with connected(database_url) as bare:
+        await bare.execute("CREATE TABLE handled (event_id bigint PRIMARY KEY)")
+        async with connect(proxy.through(database_url), settings=SETTINGS) as store:
+            recorded = await record(store, 6)
+            attempts: list[tuple[int, int]] = []
+            events: Any = store.events(ORDERS, consumer="loader").__aiter__()
+            async with aclosing(events), asyncio.timeout(30):
+                while len(attempts) < 6 + (not made):
+                    event = await anext(events)
+                    attempts.append((event.id, event.attempt))
+                    lost: AbstractContextManager[object] = nullcontext()
+                    if len(attempts) == 4:
+                        cut = proxy.swallow_answer if made else proxy.cut_before
+                        cut("Q", containing=b"COMMIT;")
+                        lost = pytest.raises(OutcomeUnknownError)
+                    with lost:
+                        async with event.transaction() as session:
+                            await session.execute(INSERT, row(event))
+            ids = [event.id for event in recorded]
+            again = [] if made else [(ids[3], 2)]
+            assert sorted(attempts) == sorted([*((each, 1) for each in ids), *again])
+            (facts,) = await store.alist_consumers()
+            assert (facts.in_hand, facts.waiting, facts.failed) == (0, 0, 0)
+        found = await bare.fetch("SELECT event_id FROM handled ORDER BY event_id")
+        assert [each["event_id"] for each in found] == ids
 
 
 @pytest.mark.crash

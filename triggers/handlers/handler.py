@@ -36,7 +36,7 @@ class Handler:
         assets: Sequence[Asset],
         *,
         name: str | None = None,
-        start: Start = "beginning",
+        start: Start | None = None,
         concurrency: int = 1,
         max_attempts: int | None = None,
         outlets: Sequence[Asset] = (),
@@ -48,7 +48,7 @@ class Handler:
         self.function = function
         self.assets = tuple(assets)
         self.name = called if name is None else name
-        self.start: Start = start
+        self.start: Start | None = start
         self.concurrency = concurrency
         self.max_attempts = max_attempts
         self.outlets = tuple(outlets)
@@ -57,11 +57,21 @@ class Handler:
         for asset in (*self.assets, *self.outlets):
             if not isinstance(asset, Asset):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise InvalidHandlerError(f"@on_event: {called}: an Asset is needed, not {asset!r}")
-        if not isinstance(self.name, str) or not 1 <= len(self.name.encode(errors="replace")) <= _MAX_NAME_BYTES:  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidHandlerError(f"@on_event: {called}: a name is 1 to {_MAX_NAME_BYTES} bytes of UTF-8")
-        if concurrency < 1 or (max_attempts is not None and max_attempts < 0):
-            raise InvalidHandlerError(f"@on_event: {called}: concurrency is at least 1, max_attempts at least 0")
+        self._check(called)
         functools.update_wrapper(self, function)
+
+    def _check(self, called: str) -> None:
+        try:
+            TaskScope(self.name, "event-1", "on_event")
+        except (TypeError, ValueError) as error:
+            raise InvalidHandlerError(
+                f"@on_event: {called}: a name is 1 to {_MAX_NAME_BYTES} bytes of UTF-8 ({error})"
+            ) from error
+        most = 0 if self.max_attempts is None else self.max_attempts
+        if not _is_whole(self.concurrency) or not _is_whole(most) or self.concurrency < 1 or most < 0:
+            raise InvalidHandlerError(
+                f"@on_event: {called}: concurrency is an int of at least 1, max_attempts one of at least 0"
+            )
 
     def __repr__(self) -> str:
         return f"<Handler {self.name!r} of {', '.join(asset.name for asset in self.assets)}>"
@@ -89,7 +99,7 @@ class Handler:
 def on_event(
     *assets: Asset,
     name: str | None = None,
-    start: Start = "beginning",
+    start: Start | None = None,
     concurrency: int = 1,
     max_attempts: int | None = None,
     outlets: Sequence[Asset] = (),
@@ -107,7 +117,8 @@ def on_event(
 
     :param assets: whose events.
     :param name: the consumer's name; default: the function's. A handler that gets another name begins anew.
-    :param start: where it begins the first time: "beginning", "end", the id of an event, or an aware datetime.
+    :param start: where it begins the first time: "beginning" (the default), "end", the id of an event, or an aware
+        datetime.
     :param concurrency: how many events one process handles at a time.
     :param max_attempts: after so many failures an event is set aside; 0 for never; default: `[consumers] max_attempts`.
     :param outlets: assets whose state it writes besides that of the event's asset.
@@ -126,6 +137,10 @@ def on_event(
         )
 
     return decorate
+
+
+def _is_whole(number: object) -> bool:
+    return isinstance(number, int) and not isinstance(number, bool)
 
 
 def _takes_context(function: Callable[..., object], called: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import random
@@ -19,10 +20,12 @@ from asyncstore import (
     DeliveredEvent,
     Store,
     StoreError,
+    TaskContext,
     UnsupportedOperationError,
 )
 
 from ..errors import InvalidHandlerError
+from ..pacing import jitter_here
 from .handler import Handler
 
 __all__ = ["HandlerRunner"]
@@ -44,7 +47,7 @@ class HandlerRunner:
     :param store: an open store.
     :param handlers: what `on_event` made.
     :param settings: leases, limits and delays; default: `[consumers]` of the store.
-    :raises InvalidHandlerError: two handlers of one asset share a name.
+    :raises InvalidHandlerError: two handlers of one asset share a name, or one begins nowhere.
     :raises UnsupportedOperationError: the backend delivers no events.
     """
 
@@ -68,6 +71,10 @@ class HandlerRunner:
                         f"two handlers of asset {asset.name!r} are named {handler.name!r}, and would divide its "
                         "events; give one of them another: @on_event(..., name=...)"
                     )
+                try:
+                    store.events(asset, consumer=handler.name, start=handler.start)
+                except (TypeError, ValueError) as error:  # now, and not when it is to run
+                    raise InvalidHandlerError(f"{handler!r}: {error}") from error
 
     async def run(self) -> None:
         """Handle events until cancelled; then finish those in hand, within `[triggerer] drain_timeout`.
@@ -114,18 +121,35 @@ class HandlerRunner:
                         pause = _PAUSE
             except StoreError as error:
                 logger.warning("%r: no events yet, tried again in %.1f s: %s", handler, pause, error)
-                await anyio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+                await anyio.sleep(pause * (jitter_here.get() or random).uniform(0.5, 1.0))
                 pause = min(2 * pause, _LONGEST_PAUSE)
 
     async def _attempt(self, handler: Handler, asset: Asset, event: DeliveredEvent) -> None:
         with self._shield() as shield:
-            context = self._store.task_context(handler.scope(event), inlets=[asset], outlets=handler.outlets)
+            # The state is cleared here, where it is known that the event does not come again.
+            context = TaskContext(self._store.core, handler.scope(event), inlets=[asset], outlets=handler.outlets)
             try:
                 async with context:
                     await handler.handle(event, context)
             except Exception as error:
                 await event.afail(error)
+            except asyncio.CancelledError as error:
+                task = asyncio.current_task()
+                if shield.cancel_called or task is None or task.cancelling():
+                    raise
+                # Nobody cancels: its own code raised it, as a future does that somebody cancelled.
+                failure = RuntimeError(f"{handler!r} raised CancelledError, though nobody cancelled it")
+                failure.__cause__ = error
+                await event.afail(failure)
             else:
-                await event.adone()
+                if await event.adone() and self._store.settings.state_store.clear_on_success:
+                    await _clear(context)
         if shield.cancelled_caught:
             await anyio.sleep_forever()  # the time to drain is over; here is where the cancellation arrives
+
+
+async def _clear(context: TaskContext) -> None:
+    try:
+        await context.task_state.aclear()
+    except StoreError as error:
+        logger.warning("the state of task %s was not cleared: %s", context.scope.ti_id, error)

@@ -9,11 +9,14 @@ __all__ = ["divide"]
 
 #: Triggerers that can run the same watchers, and how many those are.
 Group = tuple[frozenset[int], int]
+_NOTHING: Mapping[int, Mapping[frozenset[int], int]] = {}
 #: Shares that differ by less are equal, whatever the last digits say.
 _ROUNDING = 1e-6
 
 
-def divide(groups: Iterable[Group], capacities: Mapping[int, int]) -> dict[int, dict[frozenset[int], int]]:
+def divide(
+    groups: Iterable[Group], capacities: Mapping[int, int], fixed: Mapping[int, Mapping[frozenset[int], int]] = _NOTHING
+) -> dict[int, dict[frozenset[int], int]]:
     """Give each triggerer its share of each group, so that loads are even in proportion to capacities.
 
     Groups that few can run come first; what is left goes to whoever has most room. With one group, nobody is further
@@ -21,11 +24,13 @@ def divide(groups: Iterable[Group], capacities: Mapping[int, int]) -> dict[int, 
 
     :param groups: who can run how many watchers.
     :param capacities: how many watchers each runs at most.
+    :param fixed: what some run in any case, of the same groups; it is part of their shares.
     :return: for each triggerer and group, how many watchers it should run.
     """
-    loads = dict.fromkeys(capacities, 0)
-    shares: dict[int, dict[frozenset[int], int]] = {member: {} for member in capacities}
-    for members, count in sorted(groups, key=lambda group: (len(group[0]), sorted(group[0]))):
+    shares = {member: dict(fixed.get(member, {})) for member in capacities}
+    loads = {member: sum(share.values()) for member, share in shares.items()}
+    rest = [(members, count - sum(share.get(members, 0) for share in shares.values())) for members, count in groups]
+    for members, count in sorted(rest, key=lambda group: (len(group[0]), sorted(group[0]))):
         able = sorted(member for member in members if capacities.get(member, 0) > 0)
         for member, given in _pour(able, min(count, _room(able, loads, capacities)), loads, capacities).items():
             if given:

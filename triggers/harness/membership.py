@@ -39,7 +39,7 @@ class Membership:
         self._settings = settings
         self._doubted = asyncio.Event()
         self._expires_at = joined_at + settings.lease
-        self._next_at = joined_at + settings.heartbeat_interval
+        self._next_at = joined_at  # soon, so that what it needs for that is there
         #: How often it was renewed.
         self.count = 0
 

@@ -20,8 +20,10 @@ from asyncstore import (
 )
 from asyncstore.fleet import Claim, Fleet, Member
 
+from .affinity import Affinity
 from .collector import paused
-from .supervisor import Supervisor, Surroundings
+from .supervisor import Supervisor
+from .surroundings import Surroundings
 
 __all__ = ["Roster"]
 
@@ -55,6 +57,8 @@ class Roster:
         self._refused: list[Supervisor] = []
         self._refused_until = 0.0
         self._errors: set[str] = set()
+        #: Which of them must run in one process.
+        self.affinity = Affinity()
         #: Those that run here.
         self.running: dict[int, Supervisor] = {}
         #: How many were started here, ever.
@@ -91,11 +95,12 @@ class Roster:
 
         :raises StoreError: the store cannot be reached; it may be tried again.
         """
-        self._missing += self._refused
-        self._refused = []
-        if not self._missing:
+        # A copy, for what ends meanwhile adds to it.
+        missing = list({id(each): each for each in (*self._missing, *self._refused)}.values())
+        if not missing:
             return []
-        scopes = await self._resolve(self._missing)
+        self._refused = []
+        scopes = await self._resolve(missing)
         found = {
             (each.asset_id, each.name): each.watcher_id
             for each in await self._fleet.adeclare([(scope, supervisor.watcher.name) for supervisor, scope in scopes])
@@ -105,9 +110,11 @@ class Roster:
             watcher_id = found.get((scope.asset_id or 0, supervisor.watcher.name))
             if watcher_id is not None:
                 self._known[watcher_id] = supervisor, scope
+                self.affinity.add(watcher_id, supervisor.together)
                 new.append(watcher_id)
         settled = {id(self._known[each][0]) for each in new} | {id(each) for each in self._refused}
-        self._missing = [each for each in self._missing if id(each) not in settled]
+        left = {id(each): each for each in (*missing, *self._missing)}
+        self._missing = [each for identity, each in left.items() if identity not in settled]
         return new
 
     async def _resolve(self, missing: list[Supervisor]) -> list[tuple[Supervisor, AssetScope]]:
@@ -138,6 +145,7 @@ class Roster:
         """Have watchers declared anew."""
         for watcher_id in watcher_ids:
             found = self._known.pop(watcher_id, None)
+            self.affinity.discard(watcher_id)
             if found is not None:
                 self._missing.append(found[0])
 
@@ -165,14 +173,44 @@ class Roster:
                 await self._run(claims)
         return True
 
+    async def claim_together(self, member: Member, owner: str, block: list[int], others: Collection[int]) -> bool:
+        """Claim watchers that must run in one process, and run them unless somebody else has one of them.
+
+        :param member: this one.
+        :param owner: the same, for people.
+        :param block: those that are free, in the order of their ids.
+        :param others: all that belong together.
+        :return: whether the lease still holds.
+        """
+        # Whoever has the first of them has all: everybody begins with it.
+        first = await self._fleet.aclaim(member, owner, block[:1])
+        rest = await self._fleet.aclaim(member, owner, block[1:]) if first and block[1:] else []
+        if first is None or rest is None:
+            return False
+        claims = [*first, *rest]
+        if set((await self._fleet.aholders(others)).values()) <= {member.id}:
+            await self._run(claims)
+        else:  # both began, of what each saw
+            won = [claim.watcher_id for claim in claims if not self.has(claim.watcher_id)]
+            self._ended.update(dict.fromkeys(won, WatcherState.WAITING))
+            self._change.set()
+        return True
+
     async def _run(self, claims: list[Claim]) -> None:
         for claim in claims:
             if claim.watcher_id in self._known:
                 self._expect(self._known[claim.watcher_id][0])
-        for number, claim in enumerate(claims):
-            self._start(claim)
-            if number % _A_TURN == 0:
-                await anyio.lowlevel.checkpoint()
+        started = 0
+        try:
+            for claim in claims:
+                self._start(claim)
+                started += 1
+                if started % _A_TURN == 0:
+                    await anyio.lowlevel.checkpoint()
+        finally:
+            for claim in claims[started:]:  # it was cancelled
+                if claim.watcher_id in self._known and claim.watcher_id not in self.running:
+                    self._known[claim.watcher_id][0].retire()
 
     @property
     def held(self) -> int:
@@ -214,6 +252,7 @@ class Roster:
         supervisor, scope = found
         self.running[claim.watcher_id] = supervisor
         self.started += 1
+        supervisor.prepare()
         lease = Lease(claim.watcher_id, claim.fence, scope, supervisor.watcher.name)
         # A task of asyncio's: those of a task group take half as much memory again.
         supervisor.task = asyncio.get_running_loop().create_task(
@@ -230,12 +269,16 @@ class Roster:
         self._change.set()
         self.ended()
 
-    def order(self, orders: Mapping[int, WatcherOrder]) -> None:
-        """Pass on what people ask."""
+    def order(self, orders: Mapping[int, WatcherOrder], since: float) -> None:
+        """Pass on what people ask.
+
+        :param orders: by watcher.
+        :param since: when the store was asked, by `anyio.current_time()`.
+        """
         for watcher_id, order in orders.items():
             supervisor = self.running.get(watcher_id)
             if supervisor is not None:
-                supervisor.order(order)
+                supervisor.order(order, since)
 
     def give_away(self, watcher_ids: Iterable[int]) -> None:
         """Stop watchers, so that others can run them."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 import anyio
 
 from asyncstore import StoreError, TriggererSettings
-from asyncstore.fleet import Fleet, Load, Peer, Survey
+from asyncstore.fleet import Fleet, Load, Peer, Standing, Survey
 
 from .balance import divide
 from .membership import Membership
@@ -31,6 +31,8 @@ _PATIENCE = 2
 
 #: The members that can run a watcher.
 Able = frozenset[int]
+#: How many of which each member should run.
+Shares = Mapping[int, Mapping[Able, int]]
 
 
 class Sharing:
@@ -61,6 +63,7 @@ class Sharing:
         self._membership = membership
         self._owner = owner
         self._interval = settings.heartbeat_interval
+        self._capacity = settings.capacity
         self._ends = ends
         self._woken = asyncio.Event()
         self._next_at = 0.0
@@ -71,6 +74,8 @@ class Sharing:
         self._free_since: dict[int, float] = {}
         self._recount_at = 0.0
         self._gave_at = float("-inf")
+        #: Members that take nothing, and how many watchers they had when that was seen.
+        self._unwilling: dict[int, int] = {}
         roster.ended = self.wake
 
     def wake(self, within: float = 0.0) -> None:
@@ -95,6 +100,7 @@ class Sharing:
                 if await self._look():
                     return
             except StoreError as error:
+                self._recount_at = 0.0  # a claim may have been made whose answer was lost
                 logger.warning("could not look for watchers to run, tried again soon: %s", error)
             await self._wait(started)
 
@@ -118,8 +124,9 @@ class Sharing:
 
     async def _survey(self) -> Survey:
         fleet, member = self._fleet, self._membership.member
+        since = anyio.current_time()
         survey = await fleet.asurvey(member)
-        self._roster.order(survey.orders)
+        self._roster.order(survey.orders, since)
         others = [each for each in survey.peers if each.id != member.id]
         if len(others) == len(survey.peers):
             self._membership.doubt()
@@ -152,8 +159,10 @@ class Sharing:
         return [each for each in free if each in roster.known]
 
     async def _is_finished(self) -> bool:
-        unfinished = await self._fleet.aunfinished(self._membership.member)
-        now = anyio.current_time()
+        standing = await self._fleet.astanding(self._membership.member)
+        if self._check(standing):
+            return False
+        now, unfinished = anyio.current_time(), standing.unfinished
         self._idle_since = self._idle_since or now
         if unfinished and not self._told and now - self._idle_since >= _PATIENCE * self._interval:
             self._told = True
@@ -164,60 +173,123 @@ class Sharing:
             )
         return not unfinished
 
+    def _check(self, standing: Standing) -> bool:
+        # An asset that was deleted took the declarations with it.
+        gone = standing.declared < len(self._roster.known)
+        if gone:
+            self._roster.declare_anew()
+            self.wake()
+        return gone
+
     async def _balance(self, peers: list[Peer], free: list[int]) -> None:
         now, me = anyio.current_time(), self._membership.member
         known = tuple((each.id, each.capacity, each.declares, each.draining) for each in peers)
         changed = known != self._peers
         self._free_since = {each: self._free_since.get(each, now) for each in free}
-        if not free and not changed and now < self._recount_at:
+        is_full = len(self._roster.running) >= self._capacity
+        if (not free or is_full) and not changed and now < self._recount_at:
             return
+        if changed:
+            self._unwilling.clear()
         active = [each for each in peers if not each.draining]
         capacities = {each.id: each.capacity for each in active}
         load = await self._fleet.aload({each.declares for each in active})
-        if load.held.get(me.id, 0) != self._roster.held:
+        if changed or now >= self._recount_at:
             await self._roster.reconcile(me)
+            self._check(await self._fleet.astanding(me))
         able = _Able(active, load)
-        shares = divide(able.counts(), capacities)
-        claimed = await self._claim(free, shares.get(me.id, {}), able, capacities)
+        shares = divide(able.counts(), capacities, await self._together(free, able, capacities))
+        claimed = await self._claim(free, shares, able, load)
         if changed or now - self._gave_at >= _PATIENCE * self._interval:
             self._give(shares, able, load, spare=len(free) - claimed)
         self._peers, self._recount_at = known, now + _RECOUNT * self._interval
 
-    async def _claim(
-        self, free: list[int], share: Mapping[Able, int], able: _Able, capacities: Mapping[int, int]
-    ) -> int:
-        me = self._membership.member.id
-        mine = able.grouped(self._roster.running)
-        left = {group: count - len(mine.get(group, ())) for group, count in share.items()}
-        room = capacities.get(me, 0) - len(self._roster.running)
-        since = anyio.current_time() - _PATIENCE * self._interval
+    async def _together(
+        self, free: list[int], able: _Able, capacities: Mapping[int, int]
+    ) -> dict[int, dict[Able, int]]:
+        """Say who runs those that must run in one process: who has one of them, or else who has least to do."""
+        affinity = self._roster.affinity
+        fixed: dict[int, dict[Able, int]] = {member: {} for member in capacities}
+        if not affinity:
+            return fixed
+        holders = await self._fleet.aholders(list(affinity))
+        for block, _ in affinity.groups({*holders, *free}):
+            group, size = able.of(block[0]), len(block)
+            has_some = {holders[each] for each in block if each in holders}
+            candidates = (has_some or group) & capacities.keys() or group & capacities.keys()
+
+            def load_with(member: int, size: int = size) -> tuple[float, int]:
+                return (sum(fixed[member].values()) + size) / capacities[member], member
+
+            if candidates:
+                member = min(candidates, key=load_with)
+                fixed[member][group] = fixed[member].get(group, 0) + size
+        return fixed
+
+    async def _claim(self, free: list[int], shares: Shares, able: _Able, load: Load) -> int:
+        me, roster = self._membership.member, self._roster
+        mine = able.grouped(roster.running)
+        left = {group: count - len(mine.get(group, ())) for group, count in shares.get(me.id, {}).items()}
+        room = self._capacity - len(roster.running)
         wanted: list[int] = []
         # Each in another order, so that two do not want the same ones.
-        for watcher_id in sorted(free, key=lambda each: hash((me, each))):
-            group = able.of(watcher_id)
-            if len(wanted) < room and (left.get(group, 0) > 0 or self._free_since[watcher_id] <= since):
-                left[group] = left.get(group, 0) - 1
-                wanted.append(watcher_id)
-        if wanted:
+        for watcher_id in sorted(free, key=lambda each: hash((me.id, each))):
+            if watcher_id not in roster.affinity and len(wanted) < room:
+                group = able.of(watcher_id)
+                if self._is_wanted([watcher_id], left.get(group, 0), shares, load):
+                    left[group] = left.get(group, 0) - 1
+                    wanted.append(watcher_id)
+        before = len(roster.running)
+        holds = not wanted or await roster.claim(me, self._owner, wanted)
+        for block, together in roster.affinity.groups(free) if holds else ():
+            group = able.of(block[0])
+            if len(roster.running) + len(block) > self._capacity:
+                continue
+            if not self._is_wanted(block, left.get(group, 0), shares, load):
+                continue
+            if set((await self._fleet.aholders(together)).values()) <= {me.id}:
+                left[group] = left.get(group, 0) - len(block)
+                holds = holds and await roster.claim_together(me, self._owner, block, together)
+        claimed = len(roster.running) - before
+        if not holds:
+            self._membership.doubt()
+        if claimed:
             self.wake()  # something may be asked of what is claimed
-            if not await self._roster.claim(self._membership.member, self._owner, wanted):
-                self._membership.doubt()
-        return len(wanted)
+            logger.info("watchers run here: %d, and %d before", len(roster.running), before)
+        return claimed
 
-    def _give(self, shares: Mapping[int, Mapping[Able, int]], able: _Able, load: Load, *, spare: int) -> None:
+    def _is_wanted(self, watcher_ids: list[int], left: int, shares: Shares, load: Load) -> bool:
+        if left > 0:
+            return True
+        since = anyio.current_time() - _PATIENCE * self._interval
+        is_left_alone = all(self._free_since[each] <= since for each in watcher_ids)
+        if is_left_alone:
+            # Those whose share it is do not take it, though they are there. They are given nothing more until they do.
+            self._unwilling.update(
+                {peer: load.held.get(peer, 0) for peer, lack in self._lacking(shares, load).items() if lack}
+            )
+        return is_left_alone
+
+    def _lacking(self, shares: Shares, load: Load) -> dict[int, int]:
         me = self._membership.member.id
-        staying = self._roster.staying
-        lacks = {
+        return {
             peer: max(sum(share.values()) - load.held.get(peer, 0), 0) for peer, share in shares.items() if peer != me
+        }
+
+    def _give(self, shares: Shares, able: _Able, load: Load, *, spare: int) -> None:
+        mine, staying = shares.get(self._membership.member.id, {}), self._roster.staying
+        lacks = {
+            peer: lack
+            for peer, lack in self._lacking(shares, load).items()
+            if load.held.get(peer, 0) > self._unwilling.get(peer, -1)
         }
         _take(lacks, lacks, spare + len(self._roster.running) - len(staying))
         for group, running in able.grouped(staying).items():
-            surplus = len(running) - shares.get(me, {}).get(group, 0)
-            count = _take(lacks, group, surplus)
-            if count:
-                logger.info("giving %d watchers away, for others have room", count)
+            given = self._roster.affinity.latest(running, _take(lacks, group, len(running) - mine.get(group, 0)))
+            if given:
+                logger.info("giving %d watchers away, for others have room", len(given))
                 self._gave_at = anyio.current_time()
-                self._roster.give_away(running[-count:])  # the latest: the others are more at home
+                self._roster.give_away(given)
 
 
 def _take(lacks: dict[int, int], members: Iterable[int], count: int) -> int:

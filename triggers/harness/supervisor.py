@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Hashable
 from typing import Any
 
 import anyio
@@ -18,66 +17,37 @@ from asyncstore import (
     AssetNotFoundError,
     ClaimedWatcher,
     Commit,
-    Event,
     JsonValue,
     Lease,
     LeaseLostError,
-    Store,
     StoreBusyError,
     StoreError,
     StoreFullError,
     StoreUnavailableError,
-    TriggererSettings,
     WatcherOrder,
     WatcherState,
 )
 
 from ..abc import BaseEventTrigger, BaseTrigger, arguments_text
+from ..cancelling import nobody_cancels
 from ..errors import InvalidTriggerError
 from ..events import TriggerEvent
-from ..pacing import Backoff, Drain
+from ..pacing import Backoff
 from ..poison import Items
-from ..streams.hub import StreamHub
+from ..streams.hub import key_of
 from ..watcher import AssetWatcher
+from .surroundings import Surroundings
 
-__all__ = ["Supervisor", "Surroundings"]
+__all__ = ["Supervisor"]
 
 logger = logging.getLogger("triggers")
 
+#: Where watchers rest until somebody restarts them.
+_RESTED = (WatcherState.DONE, WatcherState.KILLED, WatcherState.PAUSED)
+#: Seconds that the last report of a watcher may take.
+_SETTLING = 1.0
 #: What passes: tried again, without resuming the generator, for as long as it takes.
 _TRANSIENT = (StoreBusyError, StoreFullError, StoreUnavailableError)
-#: Reports of failures that are on their way at a time.
-_REPORTS = 4
-
-
-class Surroundings:
-    """Hold what the supervisors of a triggerer share.
-
-    :param store: the store.
-    :param settings: delays and deadlines.
-    :param drain: what shields a commit, and for how long.
-    :param streams: where watchers share their sources.
-    :param on_event: awaited after each commit of a new event.
-    """
-
-    def __init__(
-        self,
-        store: Store,
-        settings: TriggererSettings,
-        drain: Drain,
-        streams: StreamHub,
-        on_event: Callable[[Event], Awaitable[None]] | None,
-    ) -> None:
-        self.store = store
-        self.settings = settings
-        self.drain = drain
-        self.reporting = asyncio.Semaphore(_REPORTS)
-        self.streams = streams
-        self.on_event = on_event
-        #: Called by a supervisor that found its claim lost.
-        self.suspect: Callable[[], None] = lambda: None
-        #: Called by a supervisor when its watcher runs here no more, with the claim that it had.
-        self.ended: Callable[[Supervisor, Lease], None] = lambda supervisor, lease: None
 
 
 class Supervisor:
@@ -97,6 +67,7 @@ class Supervisor:
         "_failures",
         "_finished",
         "_killed",
+        "_restarted_at",
         "_scope",
         "_stopping",
         "asset",
@@ -119,6 +90,7 @@ class Supervisor:
         self._failures = 0
         self._finished = False
         self._killed = False
+        self._restarted_at = float("-inf")
         self._scope: CancelScope | None = None
         self._stopping = False
         #: What the watcher is doing here; None where it is not run here.
@@ -159,6 +131,23 @@ class Supervisor:
         return issubclass(kind, BaseEventTrigger) and kind.shared_stream_key is not BaseEventTrigger.shared_stream_key
 
     @property
+    def together(self) -> Hashable | None:
+        """Return what is equal for those that must run in one process; None where that does not matter.
+
+        Those of one stream that is acknowledged: it is, for all of them at once.
+        """
+        kind = type(self.watcher.trigger)
+        if not issubclass(kind, BaseEventTrigger) or not self._shares:
+            return None
+        if kind.create_shared_stream_producer == BaseEventTrigger.create_shared_stream_producer:
+            return None
+        try:
+            return key_of(self.fresh())
+        except Exception as error:  # its attempt will raise the same, and back off
+            logger.warning("%s cannot say which stream it shares", self, exc_info=error)
+            return None
+
+    @property
     def _place(self) -> tuple[str, str]:
         return self.asset.name, self.watcher.name
 
@@ -174,6 +163,19 @@ class Supervisor:
         if self._shares:
             self._around.streams.expect(self._place, self.fresh())
 
+    def retire(self) -> None:
+        """Have shared streams wait no more: the watcher will not be started after all."""
+        if self._shares:
+            self._around.streams.retire(self._place, elsewhere=True)
+
+    def prepare(self) -> None:
+        """Get ready for a new claim; what is asked from now on concerns that."""
+        if self.left in _RESTED:
+            self._backoff, self._failures = None, 0
+        self._asked, self._stopping, self._killed = None, False, False
+        self.left, self.lost, self.vanished, self._finished = None, False, False, False
+        self.state = WatcherState.RUNNING
+
     def stop(self) -> None:
         """Have the watcher stop: the commit in hand is finished, then it cleans up."""
         self._stopping = True
@@ -184,12 +186,15 @@ class Supervisor:
         self.lost = True
         self.stop()
 
-    def order(self, order: WatcherOrder) -> None:
+    def order(self, order: WatcherOrder, since: float) -> None:
         """Do what somebody asks.
 
         :param order: pause, restart or kill.
+        :param since: when the store was asked for it, by `anyio.current_time()`.
         """
-        if self._asked is None or order is WatcherOrder.KILL:
+        if order is WatcherOrder.RESTART and since < self._restarted_at:
+            return  # this was it
+        if self._asked is None or (order is WatcherOrder.KILL and self._asked is not order):
             self._asked = order
             logger.info("%s: somebody asked to %s it", self, order)
             self._cancel()
@@ -206,9 +211,6 @@ class Supervisor:
         :param lease: the claim.
         """
         self._claimed = claimed = ClaimedWatcher(self._around.store.core, self.asset, lease)
-        self._asked, self._stopping, self._killed = None, False, False
-        self.left, self.lost, self.vanished, self._finished = None, False, False, False
-        self.state = WatcherState.RUNNING
         try:
             while not self._is_over:
                 # Its own, so that a commit in hand can be shielded from it.
@@ -221,12 +223,20 @@ class Supervisor:
         except Exception as error:
             logger.critical("%s ended by an error of the triggerer's own", self, exc_info=error)
         finally:
-            self._scope = self._claimed = self.state = self.task = None
             try:
-                if self._shares:
-                    self._around.streams.retire(self._place, elsewhere=not self._finished)
+                if not self.lost:
+                    with self._around.drain.shield(_SETTLING):
+                        await self._around.reports.settle(claimed)
             finally:
-                self._around.ended(self, lease)
+                self._end(lease)
+
+    def _end(self, lease: Lease) -> None:
+        self._scope = self._claimed = self.state = self.task = None
+        try:
+            if self._shares:
+                self._around.streams.retire(self._place, elsewhere=not self._finished)
+        finally:
+            self._around.ended(self, lease)
 
     @property
     def _is_over(self) -> bool:
@@ -235,6 +245,8 @@ class Supervisor:
     async def _stopped(self, claimed: ClaimedWatcher) -> None:
         # A stop comes before what somebody asks: whoever runs the watcher next does that.
         asked = self._asked
+        if self.lost:
+            return
         if asked is WatcherOrder.KILL:
             await self._kill(claimed)
             self.left = WatcherState.KILLED
@@ -250,7 +262,7 @@ class Supervisor:
                     await self._around.store.backend.fleet.arestarted(claimed.lease)
                 except StoreError as error:
                     logger.warning("the restart of %s could not be kept: %s", self, error)
-            self._asked = None
+            self._asked, self._restarted_at = None, anyio.current_time()
 
     async def _keep_alive(self, claimed: ClaimedWatcher) -> None:
         while True:
@@ -258,14 +270,13 @@ class Supervisor:
             try:
                 await self._attempt(claimed)
             except asyncio.CancelledError as error:
-                task = asyncio.current_task()
-                if self._scope is None or self._scope.cancel_called or task is None or task.cancelling():
+                if self._scope is None or self._scope.cancel_called or not nobody_cancels():
                     raise
                 # Nobody cancels: its own code raised it, as a future does that somebody cancelled.
                 failure = InvalidTriggerError(f"{self} raised CancelledError, though nobody cancelled it")
                 failure.__cause__ = error
                 await self._back_off(claimed, failure, anyio.current_time() - started)
-                await self._report(claimed, WatcherState.RUNNING, restarted=True)
+                self._report(claimed, WatcherState.RUNNING, restarts=1)
             except LeaseLostError as error:
                 self.lost = True
                 logger.error("%s stops: %s", self, error)
@@ -276,7 +287,7 @@ class Supervisor:
                 if isinstance(error, AssetNotFoundError):  # perhaps its own, and the claim with it
                     self.vanished, self.left = True, WatcherState.WAITING
                     return
-                await self._report(claimed, WatcherState.RUNNING, restarted=True)
+                self._report(claimed, WatcherState.RUNNING, restarts=1)
             else:
                 if self._stopping or self._asked is not None:
                     return  # it was cancelled, and returned for that
@@ -293,29 +304,24 @@ class Supervisor:
         self._failures = 1 if healthy else self._failures + 1
         logger.error("%s failed and is started again in %.1f s", self, delay, exc_info=error)
         looping = self._failures >= settings.crash_loop_after
-        await self._report(claimed, WatcherState.CRASH_LOOPING if looping else WatcherState.BACKING_OFF, error)
+        self._report(claimed, WatcherState.CRASH_LOOPING if looping else WatcherState.BACKING_OFF, error)
         await anyio.sleep(delay)
 
-    async def _report(
-        self, claimed: ClaimedWatcher, state: WatcherState, error: Exception | None = None, *, restarted: bool = False
+    def _report(
+        self, claimed: ClaimedWatcher, state: WatcherState, error: Exception | None = None, *, restarts: int = 0
     ) -> None:
         self.state = state
-        text = None if error is None else "".join(traceback.format_exception(error))
-        try:
-            # When many fail together, the lease is still renewed in time.
-            async with self._around.reporting:
-                await claimed.areport(state, error=text, restarted=restarted)
-        except StoreError as failure:
-            logger.warning("the state of %s (%s) could not be kept: %s", self, state, failure)
+        self._around.reports.add(claimed, state, error, restarts=restarts)
 
     async def _attempt(self, claimed: ClaimedWatcher) -> None:
         trigger = self._bound(claimed)
-        if self._shares:
-            arguments: dict[str, JsonValue] = json.loads(self._arguments or "{}")
-            events = self._around.streams.events_of(self._place, trigger, arguments)
-        else:
-            events = trigger.run()
+        events: AsyncIterator[TriggerEvent] | None = None
         try:
+            if self._shares:
+                arguments: dict[str, JsonValue] = json.loads(self._arguments or "{}")
+                events = self._around.streams.events_of(self._place, trigger, arguments)
+            else:
+                events = trigger.run()
             await self._follow(claimed, events)
         finally:
             with self._around.drain.shield(self._around.settings.drain_timeout):
@@ -325,7 +331,7 @@ class Supervisor:
                         await close()
                 finally:
                     try:
-                        if self._asked is WatcherOrder.KILL:
+                        if self._asked is WatcherOrder.KILL and not self.lost:
                             await self._on_kill(trigger)
                     finally:
                         await trigger.cleanup()

@@ -37,13 +37,16 @@ from .membership import Membership
 from .process import this_process
 from .roster import Roster
 from .sharing import Sharing
-from .supervisor import Supervisor, Surroundings
+from .supervisor import Supervisor
+from .surroundings import Surroundings
 from .watchdog import watch_loop
 
 __all__ = ["Triggerer"]
 
 logger = logging.getLogger("triggers")
 
+#: Seconds behind the drain in which it leaves.
+_GRACE = 1.0
 #: What keeps a triggerer from joining only for a while.
 _PASSING = (StoreBusyError, StoreFullError, StoreUnavailableError, OutcomeUnknownError)
 
@@ -127,6 +130,7 @@ class Triggerer:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._drain.watch, name="triggerer: drain")
                 self._streams.start(tasks)
+                self._around.reports.start(tasks)
                 if self._settings.cleanup_interval:
                     tasks.start_soon(self._collect, name="triggerer: garbage collection")
                 tasks.start_soon(self._handlers.run, name="triggerer: handlers")
@@ -155,14 +159,15 @@ class Triggerer:
                     await fleet.abegin_anew(self._roster.known)
                     self._begin_anew = False
                 joined_at = anyio.current_time()
-                member = await fleet.ajoin(
-                    self._owner,
-                    token=token,
-                    capacity=self._settings.capacity,
-                    watchers=self._roster.known,
-                    lease=lease,
-                    process=this_process(),
-                )
+                with self._drain.shield():  # who is stopped meanwhile has a place to leave
+                    member = await fleet.ajoin(
+                        self._owner,
+                        token=token,
+                        capacity=self._settings.capacity,
+                        watchers=self._roster.known,
+                        lease=lease,
+                        process=this_process(),
+                    )
                 self._former = member.id
                 return Membership(fleet, member, self._settings, joined_at)
             except StoreError as error:
@@ -207,8 +212,10 @@ class Triggerer:
                         done = True
                         tasks.cancel_scope.cancel()
             finally:
-                await self._leave(membership, is_lost=lambda: lost)
-                lease.cancel()
+                try:
+                    await self._leave(membership, is_lost=lambda: lost)
+                finally:
+                    lease.cancel()
         return done
 
     async def _leave(self, membership: Membership, *, is_lost: Callable[[], bool]) -> None:
@@ -220,7 +227,8 @@ class Triggerer:
                 await _quietly(fleet.adrain(member))
         await self._roster.stop(member, is_lost)
         if not is_lost():
-            with self._drain.shield(self._settings.drain_timeout):
+            # Also where the watchers took all of the time.
+            with anyio.move_on_after(_GRACE, shield=True):
                 await _quietly(fleet.aleave(member))
 
     async def _collect(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .backoff import Backoff
+from .backoff import Backoff, jitter_here
 from .drain import Drain
 
-__all__ = ["Backoff", "Drain"]
+__all__ = ["Backoff", "Drain", "jitter_here"]

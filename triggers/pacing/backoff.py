@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import random
+from contextvars import ContextVar
 
-__all__ = ["Backoff"]
+__all__ = ["Backoff", "jitter_here"]
+
+#: The chance of every `Backoff` made in this context; None for one of its own. A test sets it, to be repeatable.
+jitter_here: ContextVar[random.Random | None] = ContextVar("jitter_here", default=None)
 
 
 class Backoff:
@@ -16,14 +20,14 @@ class Backoff:
     :param first: the first delay, in seconds.
     :param limit: the longest, in seconds.
     :param healthy_after: seconds of running after which the delay begins anew.
-    :param jitter: gives a number between 0 and 1.
+    :param jitter: gives a number between 0 and 1; by default `jitter_here`, or one of its own.
     """
 
     def __init__(self, first: float, limit: float, healthy_after: float = 0.0, *, jitter: random.Random | None = None):
         self._first = first
         self._limit = limit
         self._healthy_after = healthy_after
-        self._jitter = jitter or random.Random()  # noqa: S311 - no secret
+        self._jitter = jitter or jitter_here.get() or random.Random()  # noqa: S311 - no secret
         self._failures = 0
 
     def next(self, ran_for: float = 0.0) -> float:

@@ -15,7 +15,7 @@ from ..errors import SharedStreamError
 from .demand import Demand
 from .derived import Stream
 from .lanes import Answer, Lanes, Outstanding
-from .source import close, generator
+from .source import close, generator, uninvited
 from .terms import Terms
 
 if TYPE_CHECKING:
@@ -31,18 +31,20 @@ class _Member:
 
     def __init__(self) -> None:
         self.queue: deque[Outstanding] = deque()
-        #: It has been given nothing since it answered everything.
-        self.is_idle = True
+        #: How many it was given and has not answered; those in its hands, too.
+        self.unanswered = 0
+        #: It has answered nothing for too long, though it was waited for.
         self.is_stuck = False
-        #: On the loop's clock, when it answered last, or was given something when it was idle.
+        #: On the loop's clock, from when on it is waited for: when it answered last, was given something when there was
+        #: nothing to answer, or has failed something while it was stuck.
         self.moved_at = -math.inf
 
     def give(self, entry: Outstanding) -> None:
         """Have it answer one more."""
         self.queue.append(entry)
-        if self.is_idle:
-            self.is_idle = False
+        if not self.unanswered:
             self.moved_at = anyio.current_time()
+        self.unanswered += 1
 
     def move(self) -> None:
         """Note that it answers."""
@@ -56,9 +58,10 @@ class AcknowledgingFeed:
     Who answers are the watchers known when it is given out, whether they run at that moment or not: what one that is
     starting or backing off has not answered waits for it. At most `terms.size` raw events are given out and not
     advanced. When that many are, the stream waits for those who have not answered the oldest; who answers nothing at
-    all for `terms.patience` seconds has failed it, and fails what there is no room for until it answers again. So
-    memory is bounded, a watcher that is stuck delays its siblings once, one that is slow paces them no further than
-    that, and nothing is acknowledged that a watcher has not answered.
+    all for `terms.patience` seconds has failed it, and fails what there is no room for until it answers again: no more
+    than `terms.size` in each `terms.patience`, for what it fails the source may deliver again at once. So memory is
+    bounded, a watcher that is stuck or slow paces its siblings no further than that, and nothing is acknowledged that
+    a watcher has not answered.
 
     :param producer: the source.
     :param names: the watchers known so far.
@@ -122,7 +125,7 @@ class AcknowledgingFeed:
                 async with anyio.create_task_group() as tasks:
                     self._lanes.start(tasks)
                     try:
-                        with self._reading:
+                        with self._reading, uninvited(f"{type(self._producer).__qualname__}.open_stream"):
                             await self._read()
                     except Exception as error:
                         self._fail(error)
@@ -173,7 +176,8 @@ class AcknowledgingFeed:
                 await self._lanes.wait_moved()
 
     def _patience_ends(self, name: Hashable) -> float:
-        return self._members[name].moved_at + self._terms.patience
+        member = self._members[name]
+        return member.moved_at + (self._terms.patience / self._terms.size if member.is_stuck else self._terms.patience)
 
     def _fail_stuck(self, entry: Outstanding) -> None:
         for name in list(entry.pending):
@@ -189,6 +193,8 @@ class AcknowledgingFeed:
                     self._terms.patience,
                     self._terms.size,
                 )
+            member.moved_at = anyio.current_time()
+            member.unanswered -= 1
             self._lanes.answer(entry, name, Answer.FAILED)
             while member.queue and name not in member.queue[0].pending:
                 member.queue.popleft()
@@ -211,7 +217,6 @@ class AcknowledgingFeed:
                 return member.queue.popleft()
             if self._ended or member is None:
                 raise StopAsyncIteration
-            member.is_idle = True
             await self._demand.wait_news()
 
     def answer(self, entry: Outstanding, name: Hashable, answer: Answer) -> None:
@@ -219,6 +224,7 @@ class AcknowledgingFeed:
         member = self._members.get(name)
         if member is not None:
             member.move()
+            member.unanswered -= name in entry.pending
         self._lanes.answer(entry, name, answer)
 
     def put_back(self, entry: Outstanding, name: Hashable) -> None:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any, Self
 
 from ..events import TriggerEvent
-from .source import close
+from .source import close, uninvited
 
 __all__ = ["Derived", "Stream"]
 
@@ -72,7 +72,8 @@ class Derived(AsyncIterator[TriggerEvent]):
 
     async def _step(self, step: Any) -> TriggerEvent:
         try:
-            event: TriggerEvent = await step
+            with uninvited("filter_shared_stream"):
+                event: TriggerEvent = await step
         except StopAsyncIteration:
             await self._stream.settle(failed=False)
             raise

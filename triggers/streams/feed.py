@@ -10,7 +10,7 @@ from anyio import CancelScope
 from ..errors import SharedStreamError
 from .demand import Demand
 from .ring import Kept, Ring
-from .source import Source, close
+from .source import Source, close, uninvited
 from .terms import Terms
 
 __all__ = ["Feed"]
@@ -37,6 +37,11 @@ class Feed:
         self._ended = False
         self._error: Exception | None = None
 
+    @property
+    def serves_newcomers(self) -> bool:
+        """Return whether one that comes now can be given all it needs, or can get here by itself."""
+        return self.source.positioned or self.source.snapshots or not self.ring.first
+
     def begin_after(self, at: Any) -> None:
         """Begin, where the source is not open yet, no earlier than those need it who came so far.
 
@@ -54,7 +59,8 @@ class Feed:
             await anyio.sleep_until(self._terms.opens_at)
             opened_at = anyio.current_time()
             try:
-                await self._read()
+                with uninvited(f"{self.source.kind.__qualname__}.open_shared_stream"):
+                    await self._read()
             except Exception as error:
                 self._error = error
             self._ended = True

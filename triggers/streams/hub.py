@@ -23,7 +23,7 @@ from .source import Source
 from .subscription import Subscription
 from .terms import Terms
 
-__all__ = ["StreamHub"]
+__all__ = ["StreamHub", "key_of"]
 
 logger = logging.getLogger("triggers")
 
@@ -48,8 +48,10 @@ class StreamHub:
         self._settings = settings
         self._drain = drain or Drain(settings.drain_timeout)
         self._tasks: TaskGroup | None = None
+        #: What newcomers read.
         self._feeds: dict[_Key, Feed | AcknowledgingFeed] = {}
-        self._readers: dict[_Key, int] = {}
+        #: Every open one and who reads it; those, too, that have forgotten what a newcomer needs.
+        self._readers: dict[Feed, int] = {}
         self._members: dict[_Key, dict[Hashable, None]] = {}
         self._keys: dict[Hashable, _Key] = {}
         self._backoffs: dict[_Key, tuple[Backoff, float]] = {}
@@ -71,7 +73,7 @@ class StreamHub:
         :param trigger: its trigger.
         :raises InvalidTriggerError: its key cannot be hashed.
         """
-        key = _key_of(trigger)
+        key = key_of(trigger)
         before = self._keys.get(name)
         if before is not None and before != key:
             self.retire(name)
@@ -97,16 +99,18 @@ class StreamHub:
         :raises InvalidTriggerError: its key cannot be hashed, or a hook is no async generator.
         """
         self.expect(name, trigger)
-        key = _key_of(trigger)
+        key = key_of(trigger)
         if key is None or not isinstance(trigger, BaseEventTrigger):
             return trigger.run()
-        feed = self._feeds.get(key) or self._open(key, source_of(trigger, kwargs))
+        feed = self._feeds.get(key)
+        if feed is None or (isinstance(feed, Feed) and not feed.serves_newcomers):
+            feed = self._open(key, source_of(trigger, kwargs))
         stream: Stream
         if isinstance(feed, AcknowledgingFeed):
             stream = feed.subscribe(name)
             leave = None
         else:
-            self._readers[key] = self._readers.get(key, 0) + 1
+            self._readers[feed] = self._readers.get(feed, 0) + 1
             leave = partial(self._leave, key, feed)
             stream = Subscription(feed, since=trigger.shared_stream_since, on_close=leave)
         try:
@@ -156,11 +160,11 @@ class StreamHub:
         return feed
 
     def _ended(self, key: _Key, feed: object, error: Exception | None, ran_for: float) -> None:
-        if self._feeds.get(key) is not feed:
-            return  # nobody has been reading it any more
-        del self._feeds[key]
-        self._readers.pop(key, None)
-        if error is None:
+        is_newest = self._feeds.get(key) is feed
+        if is_newest:
+            del self._feeds[key]
+        is_read = isinstance(feed, Feed) and self._readers.pop(feed, None) is not None
+        if error is None or not (is_newest or is_read):
             return
         settings = self._settings
         backoff, _ = self._backoffs.get(key) or (
@@ -178,15 +182,21 @@ class StreamHub:
         )
 
     def _leave(self, key: _Key, feed: Feed) -> None:
-        if self._feeds.get(key) is not feed:
-            return
-        self._readers[key] -= 1
-        if not self._readers[key]:
+        if feed not in self._readers:
+            return  # it has ended
+        self._readers[feed] -= 1
+        if not self._readers[feed]:
             feed.stop()
-            del self._feeds[key], self._readers[key]
+            del self._readers[feed]
+            if self._feeds.get(key) is feed:
+                del self._feeds[key]
 
 
-def _key_of(trigger: BaseTrigger) -> _Key | None:
+def key_of(trigger: BaseTrigger) -> _Key | None:
+    """Give what is equal for triggers that share a stream; None where a trigger shares none.
+
+    :raises InvalidTriggerError: its `shared_stream_key()` gave what cannot be a key.
+    """
     if not isinstance(trigger, BaseEventTrigger):
         return None
     kind = type(trigger)

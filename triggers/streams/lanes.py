@@ -13,6 +13,7 @@ from anyio.abc import TaskGroup
 
 from ..pacing import Drain
 from .records import AdvanceItem
+from .source import uninvited
 
 if TYPE_CHECKING:
     from ..abc import SharedStreamProducer
@@ -141,7 +142,8 @@ class Lanes:
         while not self._failed and (batch := _answered(queue)):
             with self._drain.shield() as shield:
                 try:
-                    await self._producer.advance([entry.item for entry in batch])
+                    with uninvited(f"{type(self._producer).__qualname__}.advance"):
+                        await self._producer.advance([entry.item for entry in batch])
                 except Exception as error:
                     self._failed = True
                     self._on_error(error)

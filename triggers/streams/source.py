@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import copy
 import inspect
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from asyncstore import JsonValue
 
+from ..cancelling import nobody_cancels
 from ..errors import InvalidTriggerError, SharedStreamError
 
 if TYPE_CHECKING:
     from ..abc import BaseEventTrigger
 
-__all__ = ["Reader", "Source", "close", "generator"]
+__all__ = ["Reader", "Source", "close", "generator", "uninvited"]
 
 logger = logging.getLogger("triggers")
 
@@ -46,7 +50,9 @@ class Source:
         :param since: the position after which to begin; None for the beginning.
         :raises InvalidTriggerError: `open_shared_stream` is no async generator.
         """
-        kwargs = self.kwargs if since is None else {**self.kwargs, "shared_stream_since": since}
+        kwargs = copy.deepcopy(self.kwargs)  # it is opened more than once, and may change what it is given
+        if since is not None:
+            kwargs["shared_stream_since"] = since
         return generator(self.kind.open_shared_stream(kwargs), f"{self.kind.__qualname__}.open_shared_stream")
 
     def position(self, raw: Any) -> Any:
@@ -77,6 +83,23 @@ def generator(made: AsyncIterator[ItemT], what: str) -> AsyncIterator[ItemT]:
     return made
 
 
+@contextmanager
+def uninvited(what: str) -> Generator[None]:
+    """Turn a `CancelledError` that nobody asked for into an error, as a future raises that somebody cancelled.
+
+    A task that ends by one counts as cancelled, and so does whoever waits for it: nobody would hear of it.
+
+    :param what: which hook runs in the block, for people.
+    :raises SharedStreamError: the hook raised it by itself.
+    """
+    try:
+        yield
+    except asyncio.CancelledError as error:
+        if not nobody_cancels():
+            raise
+        raise SharedStreamError(f"{what}() raised CancelledError, though nobody cancelled it") from error
+
+
 async def close(stream: object) -> None:
     """Close a generator, or anything with an `aclose`; its errors are logged.
 
@@ -88,7 +111,8 @@ async def close(stream: object) -> None:
     if aclose is None:
         return
     try:
-        await aclose()
+        with uninvited(f"{type(stream).__qualname__}.aclose"):
+            await aclose()
     except Exception:
         logger.exception("closing %r failed", stream)
 

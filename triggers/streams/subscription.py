@@ -23,8 +23,9 @@ class Subscription(Stream):
     - it reads from the ring from its position on only where the ring holds all that comes after that;
     - otherwise a source of its own is opened after that position, until the ring does.
 
-    Without positions a late one reads a source of its own to the end, and one that falls behind is told by an error,
-    so that its watcher begins at its watermark. Of snapshots it is given the latest.
+    Without positions a late one reads a source of its own to the end, where the hub gave it none that it can share,
+    and one that falls behind is told by an error, so that its watcher begins at its watermark. Of snapshots it is
+    given the latest.
 
     :param feed: the shared source.
     :param since: asks the watcher for its position.

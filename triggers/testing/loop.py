@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import math
+import random
 import selectors
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextvars import copy_context
 from typing import Any, TypeVar, TypeVarTuple, Unpack
 
+from ..pacing import jitter_here
 from .clock import VirtualClock
 from .foreign import ForeignWork
 
@@ -116,11 +119,14 @@ class VirtualEventLoop(asyncio.SelectorEventLoop):
         owed = self._owed()
         if not owed:
             return f"nothing can happen any more: no timer is left, and nothing came for {self._patience:g} s"
-        return f"virtual time stands still: for {self._patience:g} s nobody has settled {', '.join(owed)}"
+        return (
+            f"virtual time stands still: for {self._patience:g} s nobody has settled {', '.join(owed)}; time does not "
+            "pass for a task of this loop that will settle it after a while: an asyncio.Event or Queue lets it"
+        )
 
 
 def run_virtual(function: Callable[[Unpack[Ts]], Awaitable[T]], *args: *Ts, clock: VirtualClock | None = None) -> T:
-    """Run an async function on virtual time, from sync code.
+    """Run an async function on virtual time, from sync code; the jitter of delays is the same each time.
 
     :param function: what to run.
     :param args: its arguments.
@@ -132,7 +138,9 @@ def run_virtual(function: Callable[[Unpack[Ts]], Awaitable[T]], *args: *Ts, cloc
         return await function(*args)
 
     with asyncio.Runner(loop_factory=lambda: VirtualEventLoop(clock)) as runner:
-        return runner.run(main())
+        context = copy_context()
+        context.run(jitter_here.set, random.Random(0))  # noqa: S311 - no secret
+        return runner.run(main(), context=context)
 
 
 def virtual_clock() -> VirtualClock | None:

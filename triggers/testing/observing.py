@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import random
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
@@ -10,12 +11,13 @@ from contextlib import contextmanager
 from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass
 from functools import partial, wraps
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 from weakref import WeakKeyDictionary
 
 from asyncstore import BaseStoreBackend, Commit
 
-from ..abc import BaseTrigger
+from ..abc import BaseEventTrigger, BaseTrigger
+from ..pacing import jitter_here
 
 __all__ = ["Around", "Operation", "RunListener", "around_operations", "heard", "listening"]
 
@@ -129,7 +131,11 @@ _between: WeakKeyDictionary[BaseStoreBackend, _Between] = WeakKeyDictionary()
 
 
 class RunListener(Protocol):
-    """Hear of what the `run` of a watcher does."""
+    """Hear of what the `run` of a watcher does, or its filter of a shared stream."""
+
+    def run_prepared(self) -> None:
+        """Note that the current task is about to make an attempt, and to open what it reads where that is shared."""
+        ...
 
     def run_started(self, events: AsyncIterator[Any]) -> None:
         """Note an attempt: `run` was called and gave this iterator."""
@@ -150,32 +156,30 @@ _lock = threading.Lock()
 
 
 def listening(listener: RunListener) -> Context:
-    """Give a context in which the listener hears of what the triggers do that `heard` named.
+    """Give a context in which the listener hears of what the triggers do that `heard` named, and nothing is by chance.
 
     :param listener: what hears; in every task that starts in this context, and in those that they start.
     """
     context = copy_context()
     context.run(_listener.set, listener)
+    context.run(jitter_here.set, random.Random(0))  # noqa: S311 - no secret
     return context
 
 
 @contextmanager
 def heard(kind: type[BaseTrigger]) -> Generator[None]:
-    """Let the `run` of a class of triggers be heard.
+    """Let what a class of triggers does be heard: its `run`, or its filter where it shares a stream.
 
     The class, because whoever runs triggers makes them anew for each attempt.
 
     :param kind: the class.
     """
-    run: Any = kind.run
-    if inspect.iscoroutinefunction(run):  # no generator; whoever runs it says so
-        yield
-        return
     with _lock:
         _heard_kinds[kind] += 1
-        own = vars(kind).get("run")
         if _heard_kinds[kind] == 1:
-            setattr(kind, "run", _hearing(run, own))  # noqa: B010 - an assignment is refused by the type checkers
+            for name, hook in _hooks(kind).items():
+                vars(hook)["_own"] = vars(kind).get(name)
+                setattr(kind, name, hook)
     try:
         yield
     finally:
@@ -185,27 +189,54 @@ def heard(kind: type[BaseTrigger]) -> Generator[None]:
                 _restore(kind)
 
 
-def _hearing(run: Any, own: Any) -> Any:
-    @wraps(run)
-    def hear(self: BaseTrigger) -> AsyncIterator[Any]:
-        events: AsyncIterator[Any] = run(self)
-        listener = _listener.get()
-        if listener is None:
-            return events
+def _hooks(kind: type[BaseTrigger]) -> dict[str, Any]:
+    hooks: dict[str, Any] = {}
+    if not inspect.iscoroutinefunction(kind.run):  # no generator; whoever runs it says so
+        hooks["run"] = _hearing(kind.run)
+    if issubclass(kind, BaseEventTrigger):
+        hooks["bind"] = _preparing(kind.bind)
+        if not inspect.iscoroutinefunction(kind.filter_shared_stream):
+            hooks["filter_shared_stream"] = _hearing(kind.filter_shared_stream)
+    return hooks
+
+
+def _hearing(hook: Any) -> Any:
+    @wraps(hook)
+    def hear(self: BaseTrigger, *args: Any) -> AsyncIterator[Any]:
+        listener, own = _listener.get(), vars(self)
+        # `run` may be made of the filter, and is heard once.
+        if listener is None or "_is_heard" in own:
+            return cast("AsyncIterator[Any]", hook(self, *args))
+        own["_is_heard"] = True
+        events: AsyncIterator[Any] = hook(self, *args)
+        if not hasattr(events, "__anext__"):
+            return events  # whoever runs it says so
         listener.run_started(events)
         return _Heard(events, listener)
 
-    vars(hear)["_own"] = own
     return hear
 
 
+def _preparing(bind: Any) -> Any:
+    @wraps(bind)
+    def prepare(self: BaseTrigger, *args: Any, **kwargs: Any) -> None:
+        listener = _listener.get()
+        if listener is not None:
+            listener.run_prepared()
+        bind(self, *args, **kwargs)
+
+    return prepare
+
+
 def _restore(kind: type[BaseTrigger]) -> None:
-    hear: Any = vars(kind)["run"]
-    own: Any = hear._own
-    if own is None:
-        delattr(kind, "run")  # inherited
-    else:
-        setattr(kind, "run", own)  # noqa: B010
+    for name in ("run", "bind", "filter_shared_stream"):
+        hook: Any = vars(kind).get(name)
+        if hook is None or not hasattr(hook, "_own"):
+            continue
+        if hook._own is None:
+            delattr(kind, name)  # inherited
+        else:
+            setattr(kind, name, hook._own)
 
 
 class _Heard:

@@ -158,6 +158,9 @@ class Recording:
 
     # What `run` does; a `RunListener`.
 
+    def run_prepared(self) -> None:
+        """Take no notice."""
+
     def run_started(self, events: AsyncIterator[Any]) -> None:
         """Count an attempt."""
         self.attempts += 1

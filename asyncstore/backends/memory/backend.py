@@ -214,7 +214,7 @@ class MemoryBackend(InPlaceBackend):
             return Lease(watcher.id, watcher.fence, registered.scope, name)
 
     async def areport_watcher(
-        self, lease: Lease, state: WatcherState, *, error: str | None = None, restarted: bool = False
+        self, lease: Lease, state: WatcherState, *, error: str | None = None, restarts: int = 0
     ) -> None:
         """Keep what a watcher is doing, while the claim is the latest."""
         with self._lock:
@@ -223,7 +223,7 @@ class MemoryBackend(InPlaceBackend):
                 return
             now = self._tables.now()
             watcher.state, watcher.updated_at = state, now
-            watcher.restarts += restarted
+            watcher.restarts += restarts
             if error is not None:
                 watcher.last_error, watcher.last_error_at = error, now
 

@@ -32,6 +32,7 @@ class HeldConsumer:
     id: int
     asset_id: int
     name: str
+    start: str
     taken: int
     created_at: int
     fence: int = 0

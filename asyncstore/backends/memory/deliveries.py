@@ -11,7 +11,7 @@ from typing import final
 
 from ...clock import from_microseconds, to_microseconds
 from ...consumers.abc import Deliveries
-from ...consumers.deciding import CRASHED, consumer_not_found, delivery_lost, member_lost
+from ...consumers.deciding import CRASHED, consumer_not_found, delivery_lost, member_lost, start_text, tell_exhausted
 from ...consumers.records import ConsumerRecord, Delivery, FailedEvent, Member, Start, Taking
 from ...records import Event
 from ...scopes import AssetScope
@@ -68,7 +68,9 @@ class MemoryDeliveries(Deliveries):
         events = self._tables.events(AssetScope(asset_id), 0, None)
         if isinstance(start, datetime):
             to_microseconds(start)  # refuses one without a time zone
-            events = [each for each in events if each.created_at < start]
+            found = next((each.id for each in events if each.created_at >= start), None)
+            if found is not None:
+                return found - 1
         return events[-1].id if events and start != "beginning" else 0
 
     async def ajoin(self, asset: AssetScope, name: str, *, start: Start, owner: str, lease: timedelta) -> Member:
@@ -79,9 +81,9 @@ class MemoryDeliveries(Deliveries):
             if found is None:
                 asset_id = scope.asset_id or 0
                 position = self._before(asset_id, start)
-                found = HeldConsumer(self._tables.new_id(), asset_id, name, position, self._now())
+                found = HeldConsumer(self._tables.new_id(), asset_id, name, start_text(start), position, self._now())
                 self._tables.consumers[found.id] = found
-            member = Member(self._tables.new_id(), found.id, scope, name)
+            member = Member(self._tables.new_id(), found.id, scope, name, found.start)
             found.members[member.id] = self._now() + lease // _MICROSECOND
             return member
 
@@ -102,7 +104,7 @@ class MemoryDeliveries(Deliveries):
             if member.id not in consumer.members:
                 raise member_lost(member)
             consumer.members[member.id] = now + taking.lease // _MICROSECOND
-            self._release(consumer, taking, now)
+            tell_exhausted(member, taking, self._release(consumer, taking, now))
             due = [each for each in consumer.deliveries.values() if each.not_before is not None]
             due = sorted((each for each in due if (each.not_before or 0) <= now), key=lambda each: each.event_id)
             due = due[: taking.limit]
@@ -119,7 +121,8 @@ class MemoryDeliveries(Deliveries):
                 each.alone = len(held) == 1
             return [self._delivery(consumer, each) for each in held]
 
-    def _release(self, consumer: HeldConsumer, taking: Taking, now: int) -> None:
+    def _release(self, consumer: HeldConsumer, taking: Taking, now: int) -> list[int]:
+        exhausted: list[int] = []
         late = {member for member, until in consumer.members.items() if until <= now}
         for member in late:
             del consumer.members[member]
@@ -132,10 +135,12 @@ class MemoryDeliveries(Deliveries):
             each.alone = True
             each.wait()
             if taking.max_attempts and each.failures >= taking.max_attempts:
+                exhausted.append(each.event_id)
                 if taking.skip:
                     del consumer.deliveries[each.event_id]
                 else:
                     each.not_before, each.failed_at = None, now
+        return sorted(exhausted)
 
     def _delivery(self, consumer: HeldConsumer, held: HeldDelivery) -> Delivery:
         (event,) = self._events(consumer, held.event_id - 1, 1)

@@ -8,7 +8,7 @@ from datetime import timedelta
 from hashlib import sha256
 from typing import final
 
-from ...fleet import Claim, Declared, Fleet, Load, Member, Peer, Survey, TriggererRecord
+from ...fleet import Claim, Declared, Fleet, Load, Member, Peer, Standing, Survey, TriggererRecord
 from ...fleet.deciding import decide
 from ...records import Lease, WatcherOrder, WatcherRecord, WatcherState
 from ...registration.deciding import not_found
@@ -94,6 +94,7 @@ class MemoryFleet(Fleet):
                 member_id = self._tables.new_id()
                 held = HeldMember(member_id, owner, token, process, capacity, declares, now, now, now + lease)
                 self._tables.members[member_id] = held
+            held.declares, held.capacity = declares, capacity
             held.beat_at, held.lease_until = now, now + lease
             self._tables.declarations.setdefault(declares, set()).update(watchers)
             used = {each.declares for each in self._tables.members.values()}
@@ -161,10 +162,11 @@ class MemoryFleet(Fleet):
                     held[each.holder] = held.get(each.holder, 0) + 1
             return Load(runnable, held)
 
-    async def aunfinished(self, member: Member) -> int:
-        """Count the declared watchers that are not done."""
+    async def astanding(self, member: Member) -> Standing:
+        """Count the declared watchers, and those of them that are not done."""
         with self._lock:
-            return sum(each.state is not WatcherState.DONE for each in self._declared(member.declares))
+            declared = self._declared(member.declares)
+            return Standing(len(declared), sum(each.state is not WatcherState.DONE for each in declared))
 
     async def abegin_anew(self, watchers: Collection[int]) -> None:
         """Have watchers run again that are done."""
@@ -218,6 +220,12 @@ class MemoryFleet(Fleet):
         with self._lock:
             watchers = self._tables.watchers.values()
             return [Claim(each.id, each.fence) for each in watchers if each.holder == member.id]
+
+    async def aholders(self, watchers: Collection[int]) -> dict[int, int]:
+        """Read which of the watchers a member has, and which member that is."""
+        with self._lock:
+            found = ((each, self._tables.watchers.get(each)) for each in watchers)
+            return {each: watcher.holder for each, watcher in found if watcher and watcher.holder is not None}
 
     async def arestarted(self, lease: Lease) -> None:
         """Say that a watcher was restarted, as somebody asked."""
@@ -274,8 +282,10 @@ class MemoryFleet(Fleet):
                 raise not_found(asset)
             if decision.state is not None:
                 watcher.leave(decision.state, self._tables.now())
+                if order is WatcherOrder.RESTART:
+                    watcher.restarts = 0
             elif decision.changes:
-                watcher.asked = decision.asked
+                watcher.asked, watcher.updated_at = decision.asked, self._tables.now()
             record = record_of(self._tables, watcher)
         self._hub.told([_WORD])
         return record

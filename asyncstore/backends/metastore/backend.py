@@ -261,10 +261,10 @@ class MetastoreBackend(BaseStoreBackend):
         return await self._database.write(watchers.claim_watcher, asset, name, owner, self._database.now)
 
     async def areport_watcher(
-        self, lease: Lease, state: WatcherState, *, error: str | None = None, restarted: bool = False
+        self, lease: Lease, state: WatcherState, *, error: str | None = None, restarts: int = 0
     ) -> None:
         """Keep what a watcher is doing, while the lease holds."""
-        await self._database.write(watchers.report_watcher, lease, state, error, restarted, self._database.now)
+        await self._database.write(watchers.report_watcher, lease, state, error, restarts, self._database.now)
 
     async def alist_watchers(self) -> list[WatcherRecord]:
         """List every watcher by asset and name."""

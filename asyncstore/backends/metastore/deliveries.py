@@ -11,6 +11,7 @@ from typing import final
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from ...consumers.abc import Deliveries
+from ...consumers.deciding import tell_exhausted
 from ...consumers.records import ConsumerRecord, Delivery, FailedEvent, Member, Start, Taking
 from ...scopes import AssetScope
 from ..watching import word_of_events
@@ -45,7 +46,9 @@ class MetastoreDeliveries(Deliveries):
     async def atake(self, member: Member, taking: Taking) -> list[Delivery]:
         """Take the events that are due, under the lock of the consumer."""
         lease = taking.lease // _MICROSECOND
-        return await self._database.write(consumers.take, member, taking, lease, self._database.now)
+        taken, exhausted = await self._database.write(consumers.take, member, taking, lease, self._database.now)
+        tell_exhausted(member, taking, exhausted)
+        return taken
 
     async def arenew(self, member: Member, *, lease: timedelta) -> bool:
         """Renew the lease of a reader in one statement, however much it holds."""

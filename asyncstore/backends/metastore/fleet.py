@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import final
 
-from ...fleet import Claim, Declared, Fleet, Load, Member, Survey, TriggererRecord
+from ...fleet import Claim, Declared, Fleet, Load, Member, Standing, Survey, TriggererRecord
 from ...records import Lease, WatcherOrder, WatcherRecord, WatcherState
 from ...scopes import AssetScope
 from .database import Database
@@ -59,9 +59,9 @@ class MetastoreFleet(Fleet):
         """Count what there is to divide."""
         return await self._database.read(fleet.load, declares)
 
-    async def aunfinished(self, member: Member) -> int:
-        """Count the declared watchers that are not done."""
-        return await self._database.read(fleet.unfinished, member)
+    async def astanding(self, member: Member) -> Standing:
+        """Count the declared watchers, and those of them that are not done."""
+        return await self._database.read(fleet.standing, member)
 
     async def abegin_anew(self, watchers: Collection[int]) -> None:
         """Have watchers run again that are done."""
@@ -78,6 +78,10 @@ class MetastoreFleet(Fleet):
     async def aheld(self, member: Member) -> list[Claim]:
         """Read which watchers the member has."""
         return await self._database.read(fleet.held, member)
+
+    async def aholders(self, watchers: Collection[int]) -> dict[int, int]:
+        """Read which of the watchers a member has, and which member that is."""
+        return await self._database.read(fleet.holders, watchers)
 
     async def arestarted(self, lease: Lease) -> None:
         """Say that a watcher was restarted, as somebody asked."""

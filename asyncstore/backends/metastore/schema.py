@@ -231,14 +231,15 @@ event_key = Table(
     sqlite_with_rowid=False,
 )
 
-#: Who reads the events of an asset under one name. `taken` is the largest id that was handed out so far; `fence` counts
-#: the takings, so that each delivery can be told from every other one of the same event.
+#: Who reads the events of an asset under one name, and where that began. `taken` is the largest id that was handed out
+#: so far; `fence` counts the takings, so that each delivery can be told from every other one of the same event.
 consumer = Table(
     f"{PREFIX}consumer",
     metadata,
     Column("id", _Id, primary_key=True),
     Column("asset_id", _Id, ForeignKey(asset.c.id, ondelete="CASCADE"), nullable=False),
     Column("name", CodePoints, nullable=False),
+    Column("start", Text, nullable=False),
     Column("taken", BigInteger, nullable=False),
     Column("fence", BigInteger, nullable=False),
     Column("created_at", BigInteger, nullable=False),

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import anyio
-from sqlalchemy import event
+from sqlalchemy import Connection, event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
@@ -88,12 +88,24 @@ async def committed(database: Database, session: AsyncSession) -> AsyncGenerator
     """
     allowed = False
 
-    def check(inner: object) -> None:
-        if not allowed and not session.sync_session.in_nested_transaction():
+    def refuse(_: object) -> None:
+        if not allowed:
             raise StoreError(
                 "the transaction of an event is committed once, with the event, when its block ends: leave "
                 "session.commit() and session.begin() out"
             )
+
+    def check(inner: object) -> None:
+        if not session.sync_session.in_nested_transaction():
+            refuse(inner)
+
+    def check_connection(connection: Connection) -> None:
+        if not allowed:
+            connection.invalidate()  # SQLAlchemy takes its transaction for ended now, and would not undo it
+        refuse(connection)
+
+    def begun(_session: object, _transaction: object, connection: Connection) -> None:
+        event.listen(connection, "commit", check_connection)  # by its connection it could be committed as well
 
     async def commit() -> None:
         nonlocal allowed
@@ -110,10 +122,12 @@ async def committed(database: Database, session: AsyncSession) -> AsyncGenerator
             raise found from error
 
     event.listen(session.sync_session, "before_commit", check)
+    event.listen(session.sync_session, "after_begin", begun)
     try:
         yield commit
     finally:
         event.remove(session.sync_session, "before_commit", check)
+        event.remove(session.sync_session, "after_begin", begun)
 
 
 def _explained(database: Database, error: DBAPIError) -> Exception:

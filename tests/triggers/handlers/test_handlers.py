@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sys
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -14,7 +15,9 @@ import pytest
 from asyncstore import (
     Asset,
     DeliveredEvent,
+    LeaseLostError,
     Settings,
+    StateStoreSettings,
     Store,
     StoreUnavailableError,
     TaskContext,
@@ -123,6 +126,34 @@ async def test_failures_are_kept_and_siblings_are_untouched(store: Store, caplog
     assert "is delivered no more" in caplog.text
 
 
+async def test_a_cancellation_that_nobody_asked_for_is_a_failure_of_its_event(store: Store) -> None:
+    await record(store, 2)
+    seen: list[Any] = []
+
+    @on_event(ORDERS, name="stray", max_attempts=1)
+    async def stray(event: DeliveredEvent) -> None:
+        waiting = asyncio.ensure_future(asyncio.sleep(0))
+        waiting.cancel()
+        await waiting
+
+    @on_event(ORDERS, name="whole")
+    async def whole(event: DeliveredEvent) -> None:
+        await until(lambda: aside == 2)
+        seen.append(event.payload)
+
+    aside = 0
+    async with running(store, stray, whole) as task:
+        while aside < 2:
+            assert not task.done()
+            await asyncio.sleep(0.002)
+            if any(each.name == "stray" for each in await store.alist_consumers()):
+                aside = len(await store.events(ORDERS, consumer="stray").alist_failed())
+        await settled(store)
+    assert seen == [0, 1]
+    failed = await store.events(ORDERS, consumer="stray").alist_failed()
+    assert all("CancelledError, though nobody cancelled it" in each.error for each in failed)
+
+
 async def test_what_a_transaction_did_not_commit_is_handled_again(store: Store) -> None:
     await record(store, 1)
     attempts: list[int] = []
@@ -142,6 +173,39 @@ async def test_what_a_transaction_did_not_commit_is_handled_again(store: Store) 
         await settled(store)
     assert attempts == [1, 2]
     assert await store.asset_state[ORDERS].aget("count") == 2
+
+
+@pytest.mark.parametrize("lost", [False, True])
+async def test_the_state_of_a_task_is_cleared_once_its_event_is_done_and_not_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: bool
+) -> None:
+    settings = SETTINGS.model_copy(update={"state_store": StateStoreSettings(clear_on_success=True)})
+    async with connect(f"sqlite+aiosqlite:///{tmp_path}/state.db", settings=settings) as store:
+        (event,) = await record(store, 1)
+        done = type(store.backend.deliveries).adone
+        found: list[Any] = []
+
+        @on_event(ORDERS, name="loader")
+        async def load(event: DeliveredEvent, context: TaskContext) -> None:
+            found.append(await context.task_state.aget("job"))
+            await context.task_state.aset("job", event.attempt)
+            if event.attempt == 1:
+                with contextlib.suppress(ZeroDivisionError):  # swallowed, and yet the event is not done
+                    async with event.transaction():
+                        raise ZeroDivisionError
+
+        async def ended(self: Any, delivery: Any) -> None:
+            found.append(await store.task_state(scope).aget("job"))
+            if lost:
+                raise LeaseLostError("in other hands")
+            await done(self, delivery)
+
+        scope = load.scope(cast("DeliveredEvent", event))
+        monkeypatch.setattr(type(store.backend.deliveries), "adone", ended)
+        async with running(store, load):
+            await until(lambda: len(found) == 3)
+        assert found == [None, 1, 2]
+        assert await store.task_state(scope).aget("job") == (2 if lost else None)
 
 
 async def test_several_events_are_handled_at_a_time(store: Store) -> None:
@@ -264,7 +328,11 @@ def test_what_cannot_handle_events_is_said() -> None:
         (lambda: on_event("orders")(good), "an Asset is needed"),  # type: ignore[arg-type]
         (lambda: on_event(ORDERS, name="")(good), "1 to 250 bytes"),
         (lambda: on_event(ORDERS, name="x" * 251)(good), "1 to 250 bytes"),
+        (lambda: on_event(ORDERS, name="a\0")(good), "NUL"),
+        (lambda: on_event(ORDERS, name="\ud800")(good), "lone surrogate"),
         (lambda: on_event(ORDERS, concurrency=0)(good), "at least 1"),
+        (lambda: on_event(ORDERS, concurrency=1.5)(good), "at least 1"),  # type: ignore[arg-type]
+        (lambda: on_event(ORDERS, max_attempts=-1)(good), "at least 0"),
     ]
     for make, says in wrong:
         with pytest.raises(InvalidHandlerError, match=says):
@@ -275,6 +343,8 @@ def test_what_cannot_handle_events_is_said() -> None:
     with connect("sqlite+aiosqlite:///:memory:") as store:
         with pytest.raises(InvalidHandlerError, match="divide its events"):
             HandlerRunner(store, [on_event(ORDERS, name="a")(good), on_event(ORDERS, name="a")(good)])
+        with pytest.raises(InvalidHandlerError, match="'beginning', 'end'"):
+            HandlerRunner(store, [on_event(ORDERS, start="middle")(good)])  # type: ignore[arg-type]
         asyncio.run(HandlerRunner(store, []).run())
 
 

@@ -157,13 +157,50 @@ async def late(drive: Driver, world: World, kind: type[Numbers], before: int) ->
         (Placed, 4, 1),  # all of it is kept
         (Placed, 20, 2),  # a source of its own until it has caught up
         (Numbers, 4, 1),
-        (Numbers, 20, 2),  # a source of its own to the end
+        (Numbers, 20, 2),  # a source opened anew
     ],
 )
 async def test_a_late_joiner_gets_everything(kind: type[Numbers], before: int, opens: int, world: World) -> None:
     async with driver(4) as drive:
         await late(drive, world, kind, before)
         assert len(world.opens) == opens
+
+
+async def test_without_positions_those_that_come_late_together_share_a_source(world: World) -> None:
+    # As when another machine's watchers are taken over.
+    names = [f"late{index}" for index in range(25)]
+    async with driver(40) as drive, anyio.create_task_group() as tasks:
+        world.add(60)
+        tasks.start_soon(drive.keep, Numbers("early"))
+        await until(lambda: drive.committed.get("early") == expected(world))
+        for name in names:
+            tasks.start_soon(drive.keep, Numbers(name))
+        for count in (0, 3):
+            world.add(count)
+            await until(lambda: drive.committed == {name: expected(world) for name in ["early", *names]})
+        assert (world.opens, world.open_now) == ([None, None], 2)
+        # Each source is told of by its own error, and the other goes on.
+        world.fail_at = {64}
+        world.add(2)
+        await until(lambda: drive.committed == {name: expected(world) for name in ["early", *names]})
+        assert len(drive.errors) in {1, 25}
+        tasks.cancel_scope.cancel()
+
+
+async def test_without_positions_a_source_is_closed_when_those_that_read_it_have_left(world: World) -> None:
+    async with driver(4) as drive, anyio.create_task_group() as tasks:
+        world.add(20)
+        async with anyio.create_task_group() as early:
+            early.start_soon(drive.keep, Numbers("early"))
+            await until(lambda: drive.committed.get("early") == expected(world))
+            tasks.start_soon(drive.keep, Numbers("late"))
+            await until(lambda: drive.committed.get("late") == expected(world))
+            assert world.open_now == 2
+            early.cancel_scope.cancel()
+        await until(lambda: world.open_now == 1)
+        world.add(1)
+        await until(lambda: drive.committed["late"] == expected(world))
+        tasks.cancel_scope.cancel()
 
 
 async def test_a_late_joiner_that_is_up_to_date_opens_nothing(world: World) -> None:

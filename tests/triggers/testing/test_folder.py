@@ -73,3 +73,19 @@ def test_the_kit_would_see_a_folder_watcher_that_doubles(tmp_path: Path) -> None
         lambda: Careless(str(inbox.root), once=True, settle=0.0, interval=1.0), source=inbox.begin, ordered=False
     )
     assert len(report.doubled) == 4
+
+
+def test_new_only_begins_once_its_list_is_stored_and_loses_nothing_from_then_on(tmp_path: Path) -> None:
+    inbox = Inbox(tmp_path / "inbox")
+    changes = [{"path": path, "size": size} for path, size in (("file 0", 7), ("moved", 3), ("new", 5))]
+    report = crash_everywhere_sync(
+        lambda: FolderTrigger(str(inbox.root), new_only=True, once=True, settle=0.0),
+        source=inbox.begin,
+        between=inbox.change,
+        ordered=False,
+        identify=lambda payload: (payload["path"], payload["size"]),
+        expected=[],
+        optional=changes,
+    )
+    report.check()  # nothing that was there is told, and nothing twice
+    assert "a write of 'files/baseline' by itself: not yet made" in "\n".join(map(str, report.points))

@@ -12,7 +12,8 @@ import pytest
 
 from asyncstore import Asset, connect
 from triggers import AssetWatcher, BaseEventTrigger, InvalidTriggerError, TriggerEvent
-from triggers.testing import VirtualEventLoop, run_watcher
+from triggers.pacing import Backoff
+from triggers.testing import VirtualEventLoop, run_virtual, run_watcher
 
 from . import watchers
 from .watchers import HOUR, Checkpointed, Clocks, Endless, Fails, Keyed, WritesAfter
@@ -169,3 +170,23 @@ async def test_an_error_of_the_test_comes_through_as_it_is() -> None:
     with pytest.raises(ZeroDivisionError):
         async with run_watcher(Endless()):
             raise ZeroDivisionError
+
+
+async def _times_of_failures() -> list[float]:
+    async with run_watcher(Fails()) as watching:
+        await watching.wait_done()
+        return [failure.at for failure in watching.recording.failures]
+
+
+async def _delays() -> list[float]:
+    backoff = Backoff(1.0, 64.0)
+    return [backoff.next() for _ in range(8)]
+
+
+def test_delays_are_the_same_in_every_run() -> None:
+    assert len(set(map(tuple, (run_virtual(_times_of_failures) for _ in range(2))))) == 1
+    first = run_virtual(_delays)
+    assert first == run_virtual(_delays)
+    # They are jittered still: whatever failed together does not come back together.
+    assert len({delay / 2**number for number, delay in enumerate(first[:6])}) == 6
+    assert asyncio.run(_delays()) != asyncio.run(_delays())

@@ -40,7 +40,8 @@ class FolderTrigger(BaseEventTrigger):
     :param pattern: a glob for the file's name, or for the relative path where it holds a `/`.
     :param recursive: look into subfolders; links to folders are not followed.
     :param created_only: only the first version of each path.
-    :param new_only: not those that are there when the watcher is started for the first time.
+    :param new_only: not those that are there when the watcher first begins: when its list of them is stored, once and
+        for all. Killed before that it has not begun yet, and what came in between is there when it does.
     :param settle: seconds between the two looks; 0 takes a file at first sight.
     :param interval: seconds between looks; a large folder is looked through less often.
     :param exclude: absolute paths that are never reported nor entered.

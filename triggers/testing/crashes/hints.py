@@ -21,14 +21,24 @@ def hint(verdict: Verdict, lives: Sequence[Life], identify: Callable[[object], H
     """
     if verdict.doubled:
         return _doubled(identify(verdict.doubled[0]), lives, identify)
-    if verdict.lost:
-        if all(life.struck is None for life in lives) and lives[-1].ending in {"idle", "quiet"}:
-            return f"the run was ended because nothing came any more ({lives[-1].ending}); see `idle` and `quiet`"
-        place = _plain_write(lives)
-        if place is not None:
-            return f"likely: {place} is committed by itself, before the event it speaks of; give it as `checkpoint`"
-        return "likely: the watcher moved its watermark past an event that it had not yielded yet"
-    return ""
+    return _lost(lives) if verdict.lost else ""
+
+
+def _lost(lives: Sequence[Life]) -> str:
+    ending = lives[-1].ending
+    given_up = f"the run was ended because nothing came any more ({ending}); see `idle` and `quiet`"
+    if ending not in {"idle", "quiet"}:
+        given_up = ""
+    elif all(life.struck is None for life in lives):
+        return given_up
+    place = _plain_write(lives)
+    if place is not None:
+        return f"likely: {place} is committed by itself, before the event it speaks of; give it as `checkpoint`"
+    likely = (
+        "likely: the watcher moved its watermark past an event that it had not yielded yet, or its source does not "
+        "give again what was not committed"
+    )
+    return f"{likely}; else {given_up}" if given_up else likely
 
 
 def _doubled(name: Hashable, lives: Sequence[Life], identify: Callable[[object], Hashable]) -> str:

@@ -50,6 +50,7 @@ class Life:
         self._over = asyncio.Event()
         self._doing: dict[Any, str] = {}
         self._events: Any = None
+        self._runs_in: Any = None
         self._told: set[int] = set()
         self._patience = story.idle // (10 if story.is_all(world.told) else 1)
         self.recording = Recording(self._loop, asset.name, watcher.name)
@@ -138,7 +139,13 @@ class Life:
         place, _ = self._places.suspended(self._events)
         if place is None:
             return CrashPoint(number, None, f"run() was over, {doing or 'not yet noted'}")
+        if doing is None and asyncio.current_task(self._loop) is not self._runs_in:
+            return CrashPoint(number, place, "while another of its tasks waits")
         return CrashPoint(number, place, doing or "not yet resumed")  # it stands at its `yield`
+
+    def run_prepared(self) -> None:
+        """Watch the task that opens a shared stream, and with it those that read it."""
+        self._loop.watch_task()
 
     def run_started(self, events: AsyncIterator[Any]) -> None:
         """Note an attempt; see `RunListener`."""
@@ -148,6 +155,7 @@ class Life:
     def run_entered(self) -> None:
         """Watch whatever task the watcher runs in."""
         self._loop.watch_task()
+        self._runs_in = asyncio.current_task(self._loop)
 
     def run_left(self, error: Exception | None) -> None:
         """Note how the watcher left."""

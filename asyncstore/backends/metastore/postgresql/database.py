@@ -54,6 +54,8 @@ _LOOK_BESIDE = 5.0
 _LOOK = 0.5
 
 
+#: Seconds that what is urgent takes at most; half of that on one connection.
+_URGENT = 5.0
 #: Seconds that a close waits for what is on its way.
 _PATIENCE = 2.0
 
@@ -78,14 +80,17 @@ class _Here:
         self.listener: Listener | None = None
         self.listening: asyncio.Task[None] | None = None
 
-    def urgent(self, seconds: float) -> Pool:
-        """Give a pool of one connection, for what must not wait behind anything.
-
-        :param seconds: what its operations may take.
-        """
+    @property
+    def urgent(self) -> Pool:
+        """Return a pool of its own, for what must not wait behind anything."""
         if self._urgent is None:
-            lock_timeout = min(self._settings.lock_timeout, seconds / 2)
-            self._urgent = Pool(self.pool.target, size=1, lock_timeout=lock_timeout, operation_timeout=seconds)
+            lock_timeout, timeout = self._settings.lock_timeout, self._settings.operation_timeout
+            self._urgent = Pool(
+                self.pool.target,
+                size=2,
+                lock_timeout=min(lock_timeout, _URGENT / 2),
+                operation_timeout=min(timeout, _URGENT),
+            )
         return self._urgent
 
     def get(self, scope: Scope, key: str, *, entry: bool) -> asyncio.Future[Any]:
@@ -320,7 +325,7 @@ class PostgresqlDatabase(Database):
             async with self._here.get().threads:
                 call = _Call(work)
                 done = await in_thread(
-                    partial(self._sync.run, call.run), name="asyncstore transaction", cancelled=call.cancel
+                    partial(self._sync.run_apart, call.run), name="asyncstore transaction", cancelled=call.cancel
                 )
         self.hub.tell(words_of(procedure))
         return done
@@ -330,10 +335,8 @@ class PostgresqlDatabase(Database):
     ) -> T:
         """Run a procedure of one statement that nothing else may hold up."""
         make = partial(procedure, *args, **kwargs)
-        return (
-            await self._here.get()
-            .urgent(seconds)
-            .run(lambda link: write(link, procedure, make), repeatable=True, until=monotonic() + seconds)
+        return await self._here.get().urgent.run(
+            lambda link: write(link, procedure, make), repeatable=True, until=monotonic() + seconds
         )
 
     # Watching.

@@ -114,9 +114,12 @@ class Listener:
         self._changed.clear()
         holds = self._watched() is Watched.COMMITS
         if holds is not self._holds:
-            self._holds = holds
-            self.hears = self.hears and not holds
-            await link.raw.execute(_HOLD if holds else _LET_GO)
+            self._holds, self.hears = holds, False
+            if holds:
+                await link.raw.execute(_HOLD)
+            else:
+                async with asyncio.timeout(_SIGN_OF_LIFE):
+                    await link.raw.execute(_LET_GO)
         if not self.hears:
             self.hears = True
             self._heard(None)  # what was committed before is not told of

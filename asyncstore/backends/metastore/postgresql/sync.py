@@ -55,11 +55,21 @@ class SyncCalls:
             return self._elsewhere(function)
         return self._here(function)
 
+    def run_apart(self, function: Callable[[], Awaitable[T]]) -> T:
+        """Do the same for a caller who sees himself how many there are at a time, and waits for nobody here."""
+        return self._on_a_loop(function)
+
     def _here(self, function: Callable[[], Awaitable[T]]) -> T:
         if not self._free.acquire(timeout=self._patience):
             raise StoreBusyError(
                 f"{self._place}: {self._size} threads make sync calls already; raise `[database] pool_size`"
             )
+        try:
+            return self._on_a_loop(function)
+        finally:
+            self._free.release()
+
+    def _on_a_loop(self, function: Callable[[], Awaitable[T]]) -> T:
         loop: asyncio.AbstractEventLoop | None = None
         try:
             with suppress(IndexError):
@@ -84,8 +94,6 @@ class SyncCalls:
         else:
             self._keep(loop)
             return result
-        finally:
-            self._free.release()
 
     def _keep(self, loop: asyncio.AbstractEventLoop) -> None:
         if self.closed:
@@ -130,8 +138,9 @@ def _finish(loop: asyncio.AbstractEventLoop) -> None:
     async def end(tasks: set[asyncio.Task[Any]]) -> None:
         for task in tasks:
             task.cancel()
-        await asyncio.wait(tasks, timeout=_SECONDS)
+        if tasks:
+            await asyncio.wait(tasks, timeout=_SECONDS)
+        await asyncio.sleep(0)  # the sockets of connections that were dropped are closed in the next turn
 
-    if tasks := asyncio.all_tasks(loop):
-        with outside():
-            loop.run_until_complete(end(tasks))
+    with outside():
+        loop.run_until_complete(end(asyncio.all_tasks(loop)))

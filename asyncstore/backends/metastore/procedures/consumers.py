@@ -8,7 +8,7 @@ from itertools import takewhile
 from typing import Any
 
 from ....clock import from_microseconds, to_microseconds
-from ....consumers.deciding import CRASHED, consumer_not_found, delivery_lost, member_lost
+from ....consumers.deciding import CRASHED, consumer_not_found, delivery_lost, member_lost, start_text
 from ....consumers.records import ConsumerRecord, Delivery, FailedEvent, Member, Start, Taking
 from ....records import Event
 from ....registration.deciding import not_found
@@ -55,11 +55,11 @@ def join(asset: AssetScope, name: str, start: Start, owner: str, lease: int, now
     rows, _ = yield ask(statements.consumers.find_consumer, **where)
     if not rows:
         taken = yield from _before(scope.asset_id or 0, start)
-        yield ask(statements.consumers.add_consumer, **where, taken=taken, now=now())
+        yield ask(statements.consumers.add_consumer, **where, start=start_text(start), taken=taken, now=now())
         rows, _ = yield ask(statements.consumers.find_consumer, **where)
-    consumer_id = int(rows[0][0])
+    consumer_id, begun = int(rows[0][0]), str(rows[0][1])
     rows, _ = yield ask(statements.consumers.add_member, consumer_id=consumer_id, owner=owner, lease=lease, now=now())
-    return Member(int(rows[0][0]), consumer_id, scope, name)
+    return Member(int(rows[0][0]), consumer_id, scope, name, begun)
 
 
 def _before(asset_id: int, start: Start) -> Procedure[int]:
@@ -68,9 +68,12 @@ def _before(asset_id: int, start: Start) -> Procedure[int]:
         return max(min(start, _LARGEST) - 1, 0)
     rows: Sequence[Row] = []
     if isinstance(start, datetime):
+        # Not the last one before: a clock that was set back has some of before behind some of after.
         moment = to_microseconds(start)
-        rows, _ = yield ask(statements.consumers.last_event_before, asset_id=asset_id, moment=moment)
-    elif start == "end":
+        rows, _ = yield ask(statements.consumers.first_event_since, asset_id=asset_id, moment=moment)
+        if rows:
+            return int(rows[0][0]) - 1
+    if start != "beginning":
         rows, _ = yield ask(statements.consumers.last_event, asset_id=asset_id)
     return int(rows[0][0]) if rows else 0
 
@@ -108,8 +111,8 @@ def has_work(member: Member, now: Now) -> Procedure[bool]:
 
 
 @tells()
-def take(member: Member, taking: Taking, lease: int, now: Now) -> Procedure[list[Delivery]]:
-    """Take events that wait, and then new ones."""
+def take(member: Member, taking: Taking, lease: int, now: Now) -> Procedure[tuple[list[Delivery], list[int]]]:
+    """Take events that wait, and then new ones; gives besides the ids of those that are delivered no more."""
     mine = {"consumer_id": member.consumer_id}
     rows, _ = yield ask(statements.consumers.hold_consumer, **mine)
     if not rows:
@@ -118,7 +121,7 @@ def take(member: Member, taking: Taking, lease: int, now: Now) -> Procedure[list
     at = now()
     if not (yield ask(statements.consumers.renew_member, member_id=member.id, lease=lease, now=at)).rows:
         raise member_lost(member)
-    yield from _release(member.consumer_id, taking, at)
+    exhausted = yield from _release(member.consumer_id, taking, at)
     waiting, alone = yield from _waiting(member.consumer_id, taking.limit, at)
     fresh: Sequence[Row] = []
     if not alone and len(waiting) < taking.limit:
@@ -132,17 +135,19 @@ def take(member: Member, taking: Taking, lease: int, now: Now) -> Procedure[list
         yield ask(statements.consumers.take_fresh, **held, asset_id=asset_id, taken=taken, position=position)
         yield ask(statements.consumers.move_consumer, **mine, position=position)
     found = [(row, int(row[6])) for row in waiting] + [(row, 0) for row in fresh]
-    return [Delivery(_event(row), member.consumer_id, fence, failures + 1) for row, failures in found]
+    return [Delivery(_event(row), member.consumer_id, fence, failures + 1) for row, failures in found], exhausted
 
 
-def _release(consumer_id: int, taking: Taking, at: int | None) -> Procedure[None]:
-    # Take back what readers held whose lease has run out.
+def _release(consumer_id: int, taking: Taking, at: int | None) -> Procedure[list[int]]:
+    # Take back what readers held whose lease has run out; gives what failed too often for that.
     late, _ = yield ask(statements.consumers.drop_late_members, consumer_id=consumer_id, now=at)
     if late:
         yield ask(statements.consumers.release, members=[row[0] for row in late], error=CRASHED)
     if late and taking.max_attempts:
         end = statements.consumers.drop_exhausted if taking.skip else statements.consumers.set_exhausted_aside
-        yield ask(end, consumer_id=consumer_id, most=taking.max_attempts, now=at)
+        rows, _ = yield ask(end, consumer_id=consumer_id, most=taking.max_attempts, now=at)
+        return sorted(int(row[0]) for row in rows)
+    return []
 
 
 def _waiting(consumer_id: int, limit: int, at: int | None) -> Procedure[tuple[Sequence[Row], bool]]:

@@ -10,7 +10,7 @@ from hashlib import sha256
 
 from ....clock import from_microseconds
 from ....fleet.deciding import decide
-from ....fleet.records import Claim, Declared, Load, Member, Peer, Survey, TriggererRecord
+from ....fleet.records import Claim, Declared, Load, Member, Peer, Standing, Survey, TriggererRecord
 from ....records import Lease, WatcherOrder, WatcherRecord, WatcherState
 from ....scopes import AssetScope
 from .. import statements
@@ -28,6 +28,7 @@ __all__ = [
     "drain",
     "extend",
     "held",
+    "holders",
     "join",
     "leave",
     "list_members",
@@ -35,8 +36,8 @@ __all__ = [
     "order",
     "release",
     "restarted",
+    "standing",
     "survey",
-    "unfinished",
 ]
 
 _MICROSECOND = timedelta(microseconds=1)
@@ -127,10 +128,10 @@ def load(declares: Collection[str]) -> Procedure[Load]:
     return Load(runnable, {row[0]: row[1] for row in rows})
 
 
-def unfinished(member: Member) -> Procedure[int]:
-    """Count the declared watchers that are not done."""
-    rows, _ = yield ask(statements.fleet.count_unfinished, declares=member.declares)
-    return int(rows[0][0])
+def standing(member: Member) -> Procedure[Standing]:
+    """Count the declared watchers, and those of them that are not done."""
+    rows, _ = yield ask(statements.fleet.count_declared, declares=member.declares)
+    return Standing(int(rows[0][0]), int(rows[0][1]))
 
 
 @tells("fleet")
@@ -168,6 +169,12 @@ def held(member: Member) -> Procedure[list[Claim]]:
     """Read which watchers a member has."""
     rows, _ = yield ask(statements.fleet.list_held, triggerer_id=member.id)
     return [Claim(watcher_id, fence) for watcher_id, fence in rows]
+
+
+def holders(watchers: Collection[int]) -> Procedure[dict[int, int]]:
+    """Read who has which of the watchers."""
+    rows, _ = yield ask(statements.fleet.list_holders, ids=sorted(watchers))
+    return {watcher_id: holder for watcher_id, holder in rows}  # noqa: C416 - rows of any kind
 
 
 @tells()
@@ -220,7 +227,8 @@ def order(asset: AssetScope, name: str, wanted: WatcherOrder, now: Now) -> Proce
     )
     if decision.state is not None:
         new_state = decision.state.value
-        yield ask(statements.fleet.leave_watcher, watcher_id=watcher_id, new_state=new_state, now=now())
+        again = wanted is WatcherOrder.RESTART
+        yield ask(statements.fleet.leave_watcher, again, watcher_id=watcher_id, new_state=new_state, now=now())
     elif decision.changes:
         new = None if decision.asked is None else decision.asked.value
         yield ask(statements.fleet.ask_watcher, watcher_id=watcher_id, new_asked=new, now=now())

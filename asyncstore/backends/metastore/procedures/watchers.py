@@ -38,7 +38,7 @@ def claim_watcher(asset: AssetScope, name: str, owner: str, now: Now) -> Procedu
 
 
 @tells()
-def report_watcher(lease: Lease, state: WatcherState, error: str | None, restarted: bool, now: Now) -> Procedure[None]:
+def report_watcher(lease: Lease, state: WatcherState, error: str | None, restarts: int, now: Now) -> Procedure[None]:
     """Keep what a watcher is doing, while the claim is the latest."""
     if error is not None:  # a traceback may show bytes that are no text, as lone surrogates, and NUL
         error = error.encode(errors="backslashreplace").decode().replace("\0", "\\x00")
@@ -47,7 +47,7 @@ def report_watcher(lease: Lease, state: WatcherState, error: str | None, restart
         watcher_id=lease.watcher_id,
         lease_fence=lease.fence,
         new_state=state.value,
-        more=int(restarted),
+        more=restarts,
         error=error,
         now=now(),
     )

@@ -40,12 +40,12 @@ __all__ = [
     "drop_member",
     "fail",
     "find_consumer",
+    "first_event_since",
     "forget_from",
     "give_back",
     "has_work",
     "hold_consumer",
     "last_event",
-    "last_event_before",
     "list_consumers",
     "list_failed",
     "list_fresh",
@@ -77,15 +77,15 @@ _THIS = (_OF_CONSUMER, delivery.c.event_id == _big("event_id"), delivery.c.fence
 
 
 def find_consumer() -> Executable:
-    """Find a consumer of an asset by its name."""
-    return select(consumer.c.id).where(
+    """Find a consumer of an asset by its name; gives where it began, too."""
+    return select(consumer.c.id, consumer.c.start).where(
         consumer.c.asset_id == _big("asset_id"), consumer.c.name == bindparam("name", type_=Text)
     )
 
 
 def add_consumer() -> Executable:
     """Add a consumer that begins behind an event; touches nothing where there is one of that name."""
-    columns = given(consumer, "asset_id", "name", "taken")
+    columns = given(consumer, "asset_id", "name", "start", "taken")
     values = {**columns, "fence": literal(0, BigInteger), "created_at": NOW}
     return dialect.insert_new(consumer, values)
 
@@ -95,12 +95,12 @@ def last_event() -> Executable:
     return select(event.c.id).where(event.c.asset_id == _big("asset_id")).order_by(event.c.id.desc()).limit(1)
 
 
-def last_event_before() -> Executable:
-    """Find the last event of an asset that was recorded before a time."""
+def first_event_since() -> Executable:
+    """Find the first event of an asset that was recorded at a time or later."""
     return (
         select(event.c.id)
-        .where(event.c.asset_id == _big("asset_id"), event.c.created_at < _big("moment"))
-        .order_by(event.c.id.desc())
+        .where(event.c.asset_id == _big("asset_id"), event.c.created_at >= _big("moment"))
+        .order_by(event.c.id)
         .limit(1)
     )
 
@@ -260,13 +260,14 @@ _EXHAUSTED = (_OF_CONSUMER, _waiting, delivery.c.failures >= _big("most"))
 
 
 def set_exhausted_aside() -> Executable:
-    """Set aside what waits though it failed too often."""
-    return update(delivery).where(*_EXHAUSTED).values(not_before=null(), failed_at=NOW)
+    """Set aside what waits though it failed too often; gives the ids."""
+    aside = update(delivery).where(*_EXHAUSTED).values(not_before=null(), failed_at=NOW)
+    return aside.returning(delivery.c.event_id)
 
 
 def drop_exhausted() -> Executable:
-    """Skip what waits though it failed too often."""
-    return delete(delivery).where(*_EXHAUSTED)
+    """Skip what waits though it failed too often; gives the ids."""
+    return delete(delivery).where(*_EXHAUSTED).returning(delivery.c.event_id)
 
 
 # What becomes of a delivery.

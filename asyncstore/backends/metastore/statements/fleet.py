@@ -38,9 +38,9 @@ __all__ = [
     "ask_watcher",
     "begin_anew",
     "claim_free",
+    "count_declared",
     "count_held",
     "count_runnable",
-    "count_unfinished",
     "drain_triggerer",
     "drop_stale_declarations",
     "drop_triggerers",
@@ -52,6 +52,7 @@ __all__ = [
     "list_claimed",
     "list_free",
     "list_held",
+    "list_holders",
     "list_orders",
     "list_runnable",
     "list_triggerers",
@@ -75,7 +76,7 @@ def add_triggerer() -> Executable:
     values: dict[str, Any] = given(triggerer, "owner", "token", "process", "capacity", "declares")
     values.update(draining=false(), started_at=NOW, heartbeat_at=NOW, lease_until=_lease())
     statement = dialect.upserting(triggerer).values(values)
-    renewed = {"heartbeat_at": statement.excluded.heartbeat_at, "lease_until": statement.excluded.lease_until}
+    renewed = {name: statement.excluded[name] for name in ("declares", "capacity", "heartbeat_at", "lease_until")}
     return statement.on_conflict_do_update(index_elements=[triggerer.c.token], set_=renewed).returning(triggerer.c.id)
 
 
@@ -187,9 +188,10 @@ def count_runnable() -> Executable:
     return _declared(func.count()).where(_runnable)
 
 
-def count_unfinished() -> Executable:
-    """Count the declared watchers that are not done."""
-    return _declared(func.count()).where(watcher.c.state != WatcherState.DONE.value)
+def count_declared() -> Executable:
+    """Count the declared watchers, and those of them that are not done."""
+    unfinished = case((watcher.c.state != WatcherState.DONE.value, 1))
+    return _declared(func.count(), func.count(unfinished))
 
 
 def begin_anew() -> Executable:
@@ -233,6 +235,12 @@ def list_held() -> Executable:
     return select(watcher.c.id, watcher.c.fence).where(
         watcher.c.triggerer_id == bindparam("triggerer_id", type_=BigInteger)
     )
+
+
+def list_holders() -> Executable:
+    """List those of a list of watchers that a triggerer has, and which one."""
+    held = and_(dialect.in_list(watcher.c.id, "ids"), watcher.c.triggerer_id.is_not(None))
+    return select(watcher.c.id, watcher.c.triggerer_id).where(held)
 
 
 def _locked(*conditions: ColumnElement[bool]) -> Select[Any]:
@@ -322,8 +330,11 @@ def ask_watcher() -> Executable:
     )
 
 
-def leave_watcher() -> Executable:
-    """Leave a watcher that nobody has in a state."""
+def leave_watcher(again: bool) -> Executable:
+    """Leave a watcher that nobody has in a state.
+
+    :param again: count its restarts from nothing.
+    """
     return (
         update(watcher)
         .where(watcher.c.id == bindparam("watcher_id"))
@@ -332,6 +343,7 @@ def leave_watcher() -> Executable:
             triggerer_id=null(),
             asked=null(),
             state=bindparam("new_state", type_=watcher.c.state.type),
+            restarts=literal(0, Integer) if again else watcher.c.restarts,
             updated_at=NOW,
         )
     )

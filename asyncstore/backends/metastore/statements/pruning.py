@@ -10,7 +10,15 @@ from .. import dialect
 from ..dialect import NOW
 from ..schema import asset, consumer, delivery, event
 
-__all__ = ["count_old", "drop_lost_deliveries", "drop_old", "first_young", "last_beyond", "list_logged_assets"]
+__all__ = [
+    "count_old",
+    "drop_lost_deliveries",
+    "drop_old",
+    "first_young",
+    "hold_consumers",
+    "last_beyond",
+    "list_logged_assets",
+]
 
 
 def _big(name: str) -> ColumnElement[Any]:
@@ -60,6 +68,12 @@ def drop_old(unfinished: bool) -> Executable:
     """Delete so many events of an asset up to `position`, the oldest first; those that no consumer needs, or all."""
     oldest = select(event.c.id).where(*_old(unfinished)).order_by(event.c.id).limit(dialect.limit("limit"))
     return delete(event).where(event.c.id.in_(oldest.correlate(None)))
+
+
+def hold_consumers() -> Executable:
+    """Lock every consumer of an asset until the end of the transaction, in the order of their ids."""
+    mine = select(consumer.c.id).where(consumer.c.asset_id == _big("asset_id")).order_by(consumer.c.id)
+    return mine.with_for_update()  # SQLite leaves it out: there nobody else may write meanwhile
 
 
 def drop_lost_deliveries() -> Executable:

@@ -38,6 +38,7 @@ def upgrade() -> None:
         sa.Column("id", _Id, primary_key=True),
         _parent("asset_id", "asset"),
         sa.Column("name", _CodePoints, nullable=False),
+        sa.Column("start", sa.Text, nullable=False),
         sa.Column("taken", sa.BigInteger, nullable=False),
         sa.Column("fence", sa.BigInteger, nullable=False),
         sa.Column("created_at", sa.BigInteger, nullable=False),
