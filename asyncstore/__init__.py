@@ -24,6 +24,9 @@ from .errors import (
     ConfigurationError,
     ConsumerNotFoundError,
     DatabaseError,
+    JobError,
+    JobFailedError,
+    JobGoneError,
     LeaseLostError,
     OutcomeUnknownError,
     SchemaError,
@@ -41,6 +44,7 @@ from .errors import (
 )
 from .events import EventLog
 from .fleet import Fleet, TriggererRecord
+from .jobs import JobRecord, JobStatus, ResumableJob
 from .records import (
     AssetRecord,
     CleanupBatch,
@@ -105,6 +109,11 @@ __all__ = [
     "ExpiredRow",
     "FailedEvent",
     "Fleet",
+    "JobError",
+    "JobFailedError",
+    "JobGoneError",
+    "JobRecord",
+    "JobStatus",
     "JsonValue",
     "Lease",
     "LeaseLostError",
@@ -117,6 +126,7 @@ __all__ = [
     "PruneReport",
     "Put",
     "RecordedEvent",
+    "ResumableJob",
     "SchemaError",
     "Scope",
     "Settings",

@@ -14,6 +14,9 @@
     │   └── AssetConflictError       a name with another URI, or a URI under another name
     ├── WatcherNotFoundError         also a LookupError
     ├── ConsumerNotFoundError        also a LookupError; no consumer of that name reads the asset
+    ├── JobError
+    │   ├── JobFailedError           the external job failed; the next attempt submits another
+    │   └── JobGoneError             its runner does not know it any more; nobody can tell how it ended
     ├── LeaseLostError               another process has the watcher or event, or the lease ran out; nothing was written
     ├── SchemaError                  the tables are missing, or older or newer than this release
     └── DatabaseError
@@ -30,6 +33,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 __all__ = [
     "AssetConflictError",
     "AssetError",
@@ -39,6 +44,9 @@ __all__ = [
     "ConfigurationError",
     "ConsumerNotFoundError",
     "DatabaseError",
+    "JobError",
+    "JobFailedError",
+    "JobGoneError",
     "LeaseLostError",
     "OutcomeUnknownError",
     "SchemaError",
@@ -118,6 +126,32 @@ class WatcherNotFoundError(StoreError, LookupError):
 
 class ConsumerNotFoundError(StoreError, LookupError):
     """Say that no consumer of this name reads the asset."""
+
+
+class JobError(StoreError):
+    """Stand above what a `ResumableJob` says of its external job.
+
+    :ivar job_id: what the runner calls the job.
+    """
+
+    def __init__(self, message: str, job_id: Any) -> None:
+        self.message = message
+        self.job_id = job_id
+        super().__init__(message)
+
+    def __reduce__(self) -> tuple[type[JobError], tuple[str, Any]]:
+        return type(self), (self.message, self.job_id)
+
+
+class JobFailedError(JobError):
+    """Say that the external job failed; the next attempt submits another."""
+
+
+class JobGoneError(JobError):
+    """Say that the runner does not know the job any more, so that nobody can tell how it ended.
+
+    Another is submitted only once somebody says so, with `ResumableJob.aforget`.
+    """
 
 
 class LeaseLostError(StoreError):

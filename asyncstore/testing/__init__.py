@@ -19,8 +19,8 @@ from __future__ import annotations
 import pytest
 
 _PARTS = (
-    *("cleaning", "committing", "consuming", "contexts", "expiring", "harness", "leasing", "listing", "operations"),
-    *("pruning", "registering", "resting", "texts", "updating", "values", "versions", "watching"),
+    *("cleaning", "committing", "consuming", "contexts", "expiring", "harness", "jobs", "leasing", "listing"),
+    *("operations", "pruning", "registering", "resting", "texts", "updating", "values", "versions", "watching"),
 )
 pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in _PARTS))
 
@@ -31,6 +31,7 @@ from .consuming import ConsumerConformance  # noqa: E402
 from .contexts import ContextConformance  # noqa: E402
 from .expiring import ExpiryConformance  # noqa: E402
 from .harness import TASK, ConformanceBase, Harness, awaited, requires  # noqa: E402
+from .jobs import JobConformance  # noqa: E402
 from .leasing import LeaseConformance  # noqa: E402
 from .listing import ListingConformance  # noqa: E402
 from .operations import OperationConformance  # noqa: E402
@@ -54,6 +55,7 @@ __all__ = [
     "ContextConformance",
     "ExpiryConformance",
     "Harness",
+    "JobConformance",
     "LeaseConformance",
     "ListingConformance",
     "OperationConformance",
@@ -88,5 +90,6 @@ class BackendConformance(
     PruningConformance,
     CleanupConformance,
     ContextConformance,
+    JobConformance,
 ):
     """Hold a backend to everything; subclass it, and override `make_backend`."""

@@ -6,7 +6,7 @@ import pytest
 
 from ..abc import Capability
 from ..errors import StoreError
-from ..scopes import Asset, AssetScope
+from ..scopes import Asset, AssetScope, TaskScope
 from .harness import TASK, ConformanceBase, Harness
 
 __all__ = ["ContextConformance"]
@@ -92,3 +92,40 @@ class ContextConformance(ConformanceBase):
                 await call(context.__aexit__, None if error is None else type(error), error, None)
                 assert await call(store.task_state(TASK).aget, "key") == (None if error is None else 1)
                 assert await call(store.asset_state[ORDERS].aget, "key") == 2
+
+    async def test_mapped_tasks(self, harness: Harness) -> None:
+        """Give each map index a state of its own; clear one, or all of the task whichever is asked."""
+        call = harness.call
+        scopes = [TaskScope("dag", "run", "task", index) for index in (-1, 0, 1, 10)]
+        contexts = [harness.store.task_context(scope, outlets=[ORDERS]) for scope in scopes]
+
+        async def read() -> list[int | None]:
+            return [await call(harness.task(scope).aget, "key") for scope in scopes]
+
+        async def write() -> None:
+            for context, scope in zip(contexts, scopes, strict=True):
+                await call(context.__aenter__)
+                await call(context.task_state.aset, "key", scope.map_index)
+                await call(context.asset_state.aset, f"of {scope.map_index}", scope.map_index)
+
+        await write()
+        assert await read() == [-1, 0, 1, 10]
+        await call(contexts[2].task_state.aclear)
+        assert await read() == [-1, 0, None, 10]
+        await call(contexts[2].task_state.aclear, all_map_indices=True)
+        assert await read() == [None] * 4
+        await write()
+        await call(harness.task(scopes[0]).aclear, all_map_indices=True)
+        assert await read() == [None] * 4
+        shared = harness.store.asset_state[ORDERS]
+        assert [await call(shared.aget, f"of {scope.map_index}") for scope in scopes] == [-1, 0, 1, 10]
+
+    async def test_a_mapped_task_that_succeeds(self, harness: Harness) -> None:
+        """Clear the state of this map index only, where state is cleared on success."""
+        call, scopes = harness.call, [TaskScope("dag", "run", "task", index) for index in range(3)]
+        async with harness.open_store(clear_on_success=True) as store:
+            for scope in scopes:
+                await call(store.task_state(scope).aset, "key", scope.map_index)
+            async with store.task_context(scopes[1]):
+                pass
+            assert [await call(store.task_state(scope).aget, "key") for scope in scopes] == [0, None, 2]

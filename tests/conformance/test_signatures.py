@@ -14,6 +14,7 @@ from asyncstore import (
     EventLog,
     MemoryBackend,
     MetastoreBackend,
+    ResumableJob,
     Store,
     TaskContext,
     TaskStoreAccessor,
@@ -21,6 +22,8 @@ from asyncstore import (
 
 #: What makes sense on a loop only.
 ASYNC_ONLY = {"awatch", "aclaim_watcher"}
+#: What the user of a `ResumableJob` writes, and only the job calls.
+HOOKS = {"submit", "status", "poll", "result", "stop"}
 FOUR = {"aget", "aset", "adelete", "aclear"}
 ACCESSORS: list[type[Any]] = [TaskStoreAccessor, AssetStoreAccessor, AssetStoreAccessors]
 
@@ -40,9 +43,9 @@ def shape(kind: type[Any], name: str) -> tuple[list[tuple[Any, ...]], Any]:
     return parameters, signature.return_annotation
 
 
-@pytest.mark.parametrize("kind", [*ACCESSORS, Store, EventLog, Consumer, DeliveredEvent])
+@pytest.mark.parametrize("kind", [*ACCESSORS, Store, EventLog, Consumer, DeliveredEvent, ResumableJob])
 def test_every_async_operation_has_a_sync_twin_of_the_same_shape(kind: type[Any]) -> None:
-    found = [name for name in operations(kind) if name not in ASYNC_ONLY]
+    found = [name for name in operations(kind) if name not in ASYNC_ONLY | HOOKS]
     assert len(found) >= 1
     for name in found:
         assert name.startswith("a"), name

@@ -1,0 +1,247 @@
+"""What one attempt does about a job: submit it, take it up, or return what it came to."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
+from typing import Any, Generic, Protocol, TypeVar, cast
+
+import anyio
+
+from ..blocking import inline, run_on_portal
+from ..errors import JobFailedError, JobGoneError
+from ..values import decode, encode
+from .keeping import Found, Keeper
+from .record import JobRecord, JobStatus, new_record
+
+__all__ = ["Attempt", "cancel_job", "checked"]
+
+logger = logging.getLogger("asyncstore")
+
+T = TypeVar("T")
+R_co = TypeVar("R_co", covariant=True)
+
+#: Seconds that the id of a job gets to be stored where its attempt is cancelled.
+_STORE_SECONDS = 10.0
+
+
+class Job(Protocol[R_co]):
+    """Be the part of a `ResumableJob` that its user writes."""
+
+    keep_result: bool
+
+    async def submit(self, token: str) -> Any:
+        """Start the job."""
+        ...
+
+    async def status(self, job_id: Any) -> JobStatus:
+        """Tell how it is."""
+        ...
+
+    async def poll(self, job_id: Any) -> JobStatus:
+        """Wait for it."""
+        ...
+
+    async def result(self, job_id: Any) -> R_co:
+        """Give what it came to."""
+        ...
+
+    async def stop(self, job_id: Any) -> None:
+        """Have it ended."""
+        ...
+
+
+def checked(status: object, where: str) -> JobStatus:
+    """Refuse what is no status.
+
+    :param status: what a method of the user's returned.
+    :param where: its name.
+    :raises TypeError: it is no `JobStatus`, nor the text of one.
+    """
+    try:
+        return JobStatus(cast("str", status))
+    except ValueError:
+        allowed = ", ".join(f"JobStatus.{each.name}" for each in JobStatus)
+        raise TypeError(f"{where} returned {status!r}; it returns one of {allowed}") from None
+
+
+class Attempt(Generic[T]):
+    """Bring a job to its result, from wherever the attempt before left it.
+
+    :param job: the job.
+    :param keeper: where it is written down.
+    """
+
+    def __init__(self, job: Job[T], keeper: Keeper) -> None:
+        self._job = job
+        self._keeper = keeper
+        #: The token of the submission that this attempt began.
+        self._begun: str | None = None
+
+    async def run(self) -> T:
+        """Submit or take up the job, wait for it, and give its result."""
+        found = await self._keeper.read()
+        while True:
+            record = found.record
+            if record is None or record.outcome is JobStatus.FAILED:
+                found = await self._begin(found)
+            elif record.job_id is None:
+                found = await self._submit(found, record)
+            elif record.outcome is JobStatus.SUCCEEDED:
+                return await self._return_again(record)
+            else:
+                status = await self._wait(record)
+                if status is JobStatus.SUCCEEDED:
+                    return await self._succeed(record)
+                found = await self._begin(found)
+
+    async def _begin(self, found: Found) -> Found:
+        # The token is stored before anybody hears of it: whoever comes after uses the same one.
+        before = found.record
+        record = new_record(1 if before is None else before.submission + 1)
+        if before is not None:
+            logger.info("%s: %s failed; another is submitted", self._keeper, _named(before.job_id))
+        written = await self._keeper.replace(found, record)
+        if written is None:
+            return await self._keeper.read()
+        self._begun = record.token
+        return written
+
+    async def _submit(self, found: Found, record: JobRecord) -> Found:
+        if record.token != self._begun:
+            logger.info("%s: may have been submitted before; submitted again with the same token", self._keeper)
+        job_id = await call(self._job.submit, record.token)
+        return await to_the_end(self._store_id(found, record, job_id))
+
+    async def _store_id(self, found: Found, record: JobRecord, job_id: object) -> Found:
+        # From here on the job runs: whatever goes wrong, its id must be found somewhere.
+        try:
+            if job_id is None:
+                raise TypeError(f"{type(self._job).__name__}.submit returned None; it returns the id of the job")
+            known = JobRecord(record.token, record.submission, decode(encode(job_id)))
+            written = await self._keeper.replace(found, known)
+        except BaseException:
+            logger.error("%s: %s was submitted, but its id could not be stored", self._keeper, _named(job_id))
+            raise
+        if written is not None:
+            logger.info("%s: submitted as %s", self._keeper, _named(job_id))
+            return written
+        found = await self._keeper.read()
+        if found.record is None or (found.record.token, found.record.job_id) != (known.token, known.job_id):
+            logger.warning(
+                "%s: %s was submitted, and is left to itself: somebody else wrote %r meanwhile",
+                self._keeper,
+                _named(job_id),
+                found.record,
+            )
+        return found
+
+    async def _wait(self, record: JobRecord) -> JobStatus:
+        # A job that this attempt did not start may have failed long ago: then another takes its place. One that it
+        # started, or has waited for, takes the attempt with it.
+        job, waited = self._job, record.token == self._begun
+        status = JobStatus.RUNNING
+        if not waited:
+            status = checked(await call(job.status, record.job_id), f"{type(job).__name__}.status")
+            logger.info("%s: taken up: %s is %s", self._keeper, _named(record.job_id), status)
+        while status is JobStatus.RUNNING:
+            waited = True
+            status = checked(await call(job.poll, record.job_id), f"{type(job).__name__}.poll")
+        if status is JobStatus.GONE:
+            raise JobGoneError(
+                f"{self._keeper}: its runner does not know {_named(record.job_id)} any more, so nobody can tell how it "
+                "ended. To have another one submitted, call aforget and try again",
+                record.job_id,
+            )
+        if status is JobStatus.FAILED and waited:
+            await self._write_down(record, JobRecord(record.token, record.submission, record.job_id, status))
+            raise JobFailedError(
+                f"{self._keeper}: {_named(record.job_id)} failed; the next attempt submits another", record.job_id
+            )
+        return status
+
+    async def _succeed(self, record: JobRecord) -> T:
+        result = await call(self._job.result, record.job_id)
+        done = JobRecord(record.token, record.submission, record.job_id, JobStatus.SUCCEEDED)
+        if self._job.keep_result:
+            # What later attempts return, this one does, too: a tuple is a list by then.
+            kept = None if result is None else decode(encode(result))
+            done = replace(done, result=kept, result_kept=True)
+            result = cast("T", kept)
+        await self._write_down(record, done)
+        logger.info("%s: %s succeeded", self._keeper, _named(record.job_id))
+        return result
+
+    async def _write_down(self, before: JobRecord, after: JobRecord) -> None:
+        # Where another attempt was quicker, or the job was forgotten, that holds.
+        found = await self._keeper.read()
+        if found.record == before:
+            await self._keeper.replace(found, after)
+
+    async def _return_again(self, record: JobRecord) -> T:
+        logger.info("%s: %s succeeded before; its result is returned", self._keeper, _named(record.job_id))
+        if record.result_kept:
+            return cast("T", record.result)
+        return await call(self._job.result, record.job_id)
+
+
+async def cancel_job(job: Job[Any], keeper: Keeper) -> bool:
+    """Have the runner stop a job, where there is one that may run; tell whether it was asked.
+
+    :param job: the job.
+    :param keeper: where it is written down.
+    """
+    record = (await keeper.read()).record
+    if record is None or record.job_id is None or record.outcome is not None:
+        return False
+    await call(job.stop, record.job_id)
+    logger.info("%s: %s was asked to stop", keeper, _named(record.job_id))
+    return True
+
+
+async def call(method: Callable[..., Awaitable[T]], *args: Any) -> T:
+    """Await a method of the user's; from sync code, on a loop of its own, for as long as it takes.
+
+    :param method: a coroutine function.
+    :param args: its arguments.
+    :raises TypeError: it is none.
+    """
+    if inline():
+        return run_on_portal(lambda: _awaited(method, *args), lock_timeout=threading.TIMEOUT_MAX)
+    return await _awaited(method, *args)
+
+
+async def _awaited(method: Callable[..., Awaitable[T]], *args: Any) -> T:
+    answer = method(*args)
+    if not isinstance(answer, Awaitable):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"{getattr(method, '__qualname__', method)} is no coroutine function; write `async def`")
+    return await answer
+
+
+async def to_the_end(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Await a coroutine that a cancellation of the caller must not cut short.
+
+    :param coroutine: what is awaited; it gets some seconds more where the caller is cancelled.
+    """
+    if inline():
+        return await coroutine
+    task = asyncio.create_task(coroutine, name="asyncstore: store the id of a job")
+    try:
+        await asyncio.wait([task])
+    except asyncio.CancelledError:
+        with anyio.CancelScope(shield=True):
+            await asyncio.wait([task], timeout=_STORE_SECONDS)
+        raise
+    finally:
+        if not task.done():
+            task.cancel()
+        elif not task.cancelled():
+            task.exception()  # seen: where the caller is cancelled, that comes first
+    return task.result()
+
+
+def _named(job_id: object) -> str:
+    return f"job {job_id!r:.200}"
