@@ -21,9 +21,11 @@ from .errors import (
     AssetInactiveError,
     AssetNotFoundError,
     BlockingCallWarning,
+    BrokenReferenceError,
     ConfigurationError,
     ConsumerNotFoundError,
     DatabaseError,
+    InlineValueWarning,
     LeaseLostError,
     OutcomeUnknownError,
     SchemaError,
@@ -38,9 +40,12 @@ from .errors import (
     ValueTooLargeError,
     VersionConflictError,
     WatcherNotFoundError,
+    WorkerBackendError,
 )
 from .events import EventLog
 from .fleet import Fleet, TriggererRecord
+from .offload.abc import Leftover, Leftovers
+from .offload.hooks import WorkerHooks
 from .records import (
     AssetRecord,
     CleanupBatch,
@@ -57,7 +62,17 @@ from .records import (
 )
 from .retention import NEVER_EXPIRE
 from .scopes import Asset, AssetScope, Scope, TaskScope, Watcher
-from .settings import ConsumerSettings, DatabaseSettings, Settings, StateStoreSettings, TriggererSettings, load_settings
+from .settings import (
+    CommonIoSettings,
+    CommonSettings,
+    ConsumerSettings,
+    DatabaseSettings,
+    Settings,
+    StateStoreSettings,
+    TriggererSettings,
+    WorkersSettings,
+    load_settings,
+)
 from .store import Store, connect
 from .values import JsonValue
 from .watchers import Checkpoint, ClaimedWatcher
@@ -78,6 +93,7 @@ __all__ = [
     "AssetStoreAccessors",
     "BaseStoreBackend",
     "BlockingCallWarning",
+    "BrokenReferenceError",
     "Capability",
     "Change",
     "Checkpoint",
@@ -88,6 +104,8 @@ __all__ = [
     "Clock",
     "Commit",
     "CommitResult",
+    "CommonIoSettings",
+    "CommonSettings",
     "ConfigurationError",
     "Consumer",
     "ConsumerNotFoundError",
@@ -105,9 +123,12 @@ __all__ = [
     "ExpiredRow",
     "FailedEvent",
     "Fleet",
+    "InlineValueWarning",
     "JsonValue",
     "Lease",
     "LeaseLostError",
+    "Leftover",
+    "Leftovers",
     "ManualClock",
     "Member",
     "MemoryBackend",
@@ -147,6 +168,9 @@ __all__ = [
     "WatcherOrder",
     "WatcherRecord",
     "WatcherState",
+    "WorkerBackendError",
+    "WorkerHooks",
+    "WorkersSettings",
     "connect",
     "load_settings",
 ]

@@ -19,8 +19,8 @@ from __future__ import annotations
 import pytest
 
 _PARTS = (
-    *("cleaning", "committing", "consuming", "contexts", "expiring", "harness", "leasing", "listing", "operations"),
-    *("pruning", "registering", "resting", "texts", "updating", "values", "versions", "watching"),
+    *("cleaning", "committing", "consuming", "contexts", "expiring", "harness", "leasing", "leaving", "listing"),
+    *("operations", "pruning", "registering", "resting", "texts", "updating", "values", "versions", "watching"),
 )
 pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in _PARTS))
 
@@ -32,6 +32,7 @@ from .contexts import ContextConformance  # noqa: E402
 from .expiring import ExpiryConformance  # noqa: E402
 from .harness import TASK, ConformanceBase, Harness, awaited, requires  # noqa: E402
 from .leasing import LeaseConformance  # noqa: E402
+from .leaving import LeftoverConformance  # noqa: E402
 from .listing import ListingConformance  # noqa: E402
 from .operations import OperationConformance  # noqa: E402
 from .pruning import PruningConformance  # noqa: E402
@@ -55,6 +56,7 @@ __all__ = [
     "ExpiryConformance",
     "Harness",
     "LeaseConformance",
+    "LeftoverConformance",
     "ListingConformance",
     "OperationConformance",
     "PruningConformance",
@@ -88,5 +90,6 @@ class BackendConformance(
     PruningConformance,
     CleanupConformance,
     ContextConformance,
+    LeftoverConformance,
 ):
     """Hold a backend to everything; subclass it, and override `make_backend`."""
