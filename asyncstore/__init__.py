@@ -79,6 +79,12 @@ from .watchers import Checkpoint, ClaimedWatcher
 
 if TYPE_CHECKING:
     from .backends.metastore import MetastoreBackend
+    from .backends.objects import ObjectStorageBackend
+
+_LATE = {
+    "MetastoreBackend": "asyncstore.backends.metastore",
+    "ObjectStorageBackend": "asyncstore.backends.objects",
+}
 
 __all__ = [
     "NEVER_EXPIRE",
@@ -134,6 +140,7 @@ __all__ = [
     "MemoryBackend",
     "MetastoreBackend",
     "NewEvent",
+    "ObjectStorageBackend",
     "OutcomeUnknownError",
     "PruneReport",
     "Put",
@@ -177,7 +184,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    # The metastore needs SQLAlchemy, which a program with a backend of its own never imports.
-    if name == "MetastoreBackend":
-        return import_module("asyncstore.backends.metastore").MetastoreBackend
+    # The metastore needs SQLAlchemy, which a program with a backend of its own never imports; object storage an extra.
+    if name in _LATE:
+        return getattr(import_module(_LATE[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -19,6 +19,8 @@ def weigh(value: object, budget: int) -> int:
     :param budget: how many there may be.
     """
     budget -= 1
+    if budget < 0:
+        return budget
     if isinstance(value, str | bytes):
         return budget - len(value) // 64
     if isinstance(value, int):
