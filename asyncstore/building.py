@@ -45,7 +45,8 @@ class Parts:
         # Few programs have one: the others need not load what it takes.
         from .offload.layer import OffloadingCore
 
-        return OffloadingCore(backend, self._make_worker(), **options)
+        grace = timedelta(days=self._settings.common.io.state_store_objectstorage_abandoned_days)
+        return OffloadingCore(backend, self._make_worker(), grace=grace, **options)
 
 
 def _default_retention(days: float) -> timedelta | None:

@@ -102,6 +102,21 @@ class Core:
         """Bring the values of a commit to where they go, before it is made; it may be made again and again."""
         return commit
 
+    async def collect(
+        self, known: Sequence[str], *, dry_run: bool, tell: Callable[[Sequence[str]], None]
+    ) -> tuple[int, str | None]:
+        """Remove what values left behind elsewhere; here nothing is elsewhere.
+
+        :param known: what goes anyway, and must not be counted twice.
+        :param dry_run: only tell.
+        :param tell: is told what goes, page by page.
+        :return: how much went, or would; and why some was skipped, None where none was.
+        """
+        return 0, None
+
+    async def removed(self) -> None:
+        """Take note that rows were deleted by the backend itself."""
+
     async def call(self, function: Callable[[], Awaitable[T]]) -> T:
         """Await a coroutine of the backend; from sync code, in the way the backend offers."""
         if inline():

@@ -291,8 +291,9 @@ class Store:
         :param asset: a registered asset.
         :raises AssetNotFoundError: it is not registered.
         """
-        backend = self.backend
-        await self.core.call(lambda: backend.adelete_asset(scope_of(asset)))
+        core = self.core
+        await core.call(lambda: core.backend.adelete_asset(scope_of(asset)))
+        await core.removed()
 
     def delete_asset(self, asset: Asset | AssetScope) -> None:
         """Do what `adelete_asset` does, from sync code."""
@@ -308,7 +309,9 @@ class Store:
         if not self.core.can(Capability.ASSETS):
             return SweepReport(name, (), 0, dry_run, skipped=f"{name} does not deactivate assets")
         grace = timedelta(days=self.settings.state_store.asset_grace_days)
-        return await self.core.call(lambda: backend.asweep_assets(grace, dry_run=dry_run))
+        report = await self.core.call(lambda: backend.asweep_assets(grace, dry_run=dry_run))
+        await self.core.removed()
+        return report
 
     def sweep_assets(self, *, dry_run: bool = False) -> SweepReport:
         """Do what `asweep_assets` does, from sync code."""
@@ -320,7 +323,9 @@ class Store:
         """Delete exactly the task rows that have expired, in batches of `[state_store] state_cleanup_batch_size`.
 
         :param dry_run: delete nothing; list the rows to `on_batch`.
-        :param on_batch: called after each batch.
+        With a worker-side backend, what it keeps of rows that went goes too, and what no row ever referred to.
+
+        :param on_batch: called after each batch of rows, and of objects.
         :return: what was done; or that the backend has no cleanup of its own, and so was skipped.
         """
         core = self.core
@@ -353,9 +358,11 @@ class Store:
         :param run_id: the run.
         :return: how many rows went.
         """
-        backend = self.backend
+        core = self.core
         TaskScope(dag_id, run_id, "checked")
-        return await self.core.call(lambda: backend.adelete_run(dag_id, run_id))
+        count = await core.call(lambda: core.backend.adelete_run(dag_id, run_id))
+        await core.removed()
+        return count
 
     def delete_run(self, dag_id: str, run_id: str) -> int:
         """Do what `adelete_run` does, from sync code."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -30,13 +30,17 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """Tell of an object that is there.
+    """Tell of an immutable object that is there.
 
-    :param at: its path.
+    :param at: the reference.
+    :param digest: its name.
+    :param place: what it belongs to; None where only the object itself can tell.
     :param written_at: when it was written, by the clock of the storage.
     """
 
     at: str
+    digest: str
+    place: Place | None
     written_at: datetime
 
 
@@ -87,6 +91,25 @@ class Keeper(ABC):
 
         :param key: the key; None for all.
         """
+
+    # What is immutable is found by listing, too.
+
+    #: What tells the store from others; it is left where the first object is kept.
+    identity: str | None = None
+
+    async def aowner(self) -> str | None:
+        """Give the identity of the store that keeps its values there; None where none left one."""
+        return None
+
+    async def pages(self) -> AsyncIterator[list[Kept]]:
+        """List every immutable object, page by page, in no order."""
+        empty: tuple[list[Kept], ...] = ()
+        for page in empty:
+            yield page
+
+    async def aplace(self, kept: Kept) -> Place | None:
+        """Ask an object what it belongs to; None where it does not say."""
+        return kept.place
 
 
 @dataclass(frozen=True, slots=True)

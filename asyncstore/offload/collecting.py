@@ -16,7 +16,7 @@ from ..changes import Change, Clear, Delete, Put
 from ..errors import StoreError
 from ..scopes import AssetScope, Scope, TaskScope
 from .abc import Keeper, Leftover
-from .stored import IMMUTABLE, Reference, is_reference
+from .stored import IMMUTABLE, Reference, is_reference, path_of
 
 if TYPE_CHECKING:
     from .layer import OffloadingCore
@@ -167,12 +167,6 @@ class Collector:
             scope, key = _scope_of(place), place[2]
             if not await self._core.has_row(scope, key):
                 await self._core.work(partial(self._keeper.aremove, scope, key))
-
-
-def path_of(text: str) -> str:
-    """Give the path of what a reference refers to, for people."""
-    reference = Reference.parse(text)
-    return reference.at if reference.kept_by is not None else f"{reference.at}/{reference.digest}"
 
 
 def _scope_of(place: tuple[str, str, str]) -> Scope:

@@ -10,11 +10,11 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
 
-from ..abc import BaseStoreBackend
+from ..abc import BaseStoreBackend, Capability
 from ..blocking import inline
 from ..changes import Change, Clear, Commit, CommitResult, Delete, Put
 from ..core import Core
@@ -29,6 +29,7 @@ from ..errors import (
 from ..records import StoredEntry
 from ..scopes import AssetScope, Scope, TaskScope
 from ..values import JsonValue, check_size, decode, encode
+from .abandoned import Tell, remove_abandoned
 from .abc import Keeper, Place
 from .collecting import Collector
 from .in_place import InPlaceKeeper
@@ -50,11 +51,15 @@ class OffloadingCore(Core):
 
     :param backend: the backend of the rows.
     :param worker: the worker-side backend.
+    :param grace: how old an object without a row is before it counts as abandoned.
     :param options: as for `Core`.
     """
 
-    def __init__(self, backend: BaseStoreBackend, worker: BaseStoreBackend, **options: Any) -> None:
+    def __init__(
+        self, backend: BaseStoreBackend, worker: BaseStoreBackend, *, grace: timedelta, **options: Any
+    ) -> None:
         super().__init__(backend, **options)
+        self._grace = grace
         self.worker = worker
         self.keeper: Keeper = worker if isinstance(worker, Keeper) else InPlaceKeeper(worker)
         self.collector = Collector(self, self.keeper)
@@ -64,6 +69,8 @@ class OffloadingCore(Core):
     async def aopen(self) -> None:
         """Open the worker-side backend."""
         await self.work(self.worker.aopen)
+        if self.keeper.immutable and self.can(Capability.LEFTOVERS):
+            self.keeper.identity = await self.call(lambda: self.backend.leftovers.aidentity())
 
     async def aclose(self) -> None:
         """Remove what is due, and close the worker-side backend."""
@@ -71,6 +78,23 @@ class OffloadingCore(Core):
             await self.collector.aclose()
         finally:
             await self.work(self.worker.aclose)
+
+    async def collect(self, known: Sequence[str], *, dry_run: bool, tell: Tell) -> tuple[int, str | None]:
+        """Remove what rows let go of, and what no row ever referred to."""
+        told = set(known)
+
+        def note(paths: Sequence[str]) -> None:
+            if dry_run:  # else it is gone, and not found again
+                told.update(paths)
+            tell(paths)
+
+        count = await self.collector.drain(note, dry_run=dry_run)
+        more, skipped = await remove_abandoned(self, self._grace, told, dry_run=dry_run, tell=tell)
+        return count + more, skipped
+
+    async def removed(self) -> None:
+        """Remove what went with rows that were deleted just now."""
+        await self.collector.try_to_drain()
 
     async def work(self, function: Callable[[], Awaitable[T]]) -> T:
         """Await a coroutine of the worker-side backend; from sync code, in the way it offers."""

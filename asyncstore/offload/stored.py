@@ -14,7 +14,7 @@ from typing import Any
 from ..errors import StoreCorruptError
 from ..values import REFERENCE_MARKS, JsonValue
 
-__all__ = ["IMMUTABLE", "IN_PLACE", "Loaded", "Pending", "Reference", "is_reference"]
+__all__ = ["IMMUTABLE", "IN_PLACE", "Loaded", "Pending", "Reference", "is_reference", "path_of"]
 
 IMMUTABLE, IN_PLACE = REFERENCE_MARKS
 
@@ -71,6 +71,12 @@ class Reference:
 def is_reference(text: str) -> bool:
     """Tell a reference from a value."""
     return text.startswith(REFERENCE_MARKS)
+
+
+def path_of(text: str) -> str:
+    """Give the path of what a reference refers to, for people."""
+    reference = Reference.parse(text)
+    return reference.at if reference.kept_by is not None else f"{reference.at}/{reference.digest}"
 
 
 class Pending(str):

@@ -268,7 +268,7 @@ class Tables:
     def expired(self) -> list[ExpiredRow]:
         """List the expired rows in the order of their expiry."""
         rows = [
-            ExpiredRow(scope, key, entry.expires_at)
+            ExpiredRow(scope, key, entry.expires_at, entry.text if entry.text.startswith(REFERENCE_MARKS) else None)
             for scope, rows in self.tasks.items()
             for key, entry in rows.items()
             if entry.expires_at is not None and self.fresh(entry) is None

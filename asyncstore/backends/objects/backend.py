@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import logging
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, final
 
 from ...abc import BaseStoreBackend, Capability
 from ...clock import Clock, SystemClock
 from ...errors import BrokenReferenceError, ConfigurationError
-from ...offload.abc import Keeper, Place
+from ...offload.abc import Keeper, Kept, Place
 from ...offload.hooks import Kind, in_worker_thread
 from ...offload.stored import IMMUTABLE, Reference
 from ...records import CleanupBatch, CleanupReport, OnBatch
@@ -19,12 +20,14 @@ from ...settings import Settings, load_settings
 from ...values import JsonValue, decode, encode
 from .compression import check_compression
 from .connections import parse_url
-from .content import WHOLE, Mismatch, Written, read, write
-from .places import reference_of
+from .content import WHOLE, Mismatch, Written, read, read_header, write
+from .places import MARKER, parse, reference_of
 from .standing import StandingObjects, place_of
 from .storage import Missing, Objects
 
 __all__ = ["ObjectStorageBackend"]
+
+_log = logging.getLogger(__name__)
 
 
 @final
@@ -69,7 +72,11 @@ class ObjectStorageBackend(BaseStoreBackend, Keeper):
         self._compression = compression or options.state_store_objectstorage_compression
         check_compression(self._compression)
         self._objects = Objects(parse_url(url))
+        self._known = False
         self._standing = StandingObjects(self._objects, self._compression, clock or SystemClock())
+
+    def __str__(self) -> str:
+        return str(self._objects)
 
     def __repr__(self) -> str:
         return f"<ObjectStorageBackend on {self._objects}>"
@@ -86,8 +93,49 @@ class ObjectStorageBackend(BaseStoreBackend, Keeper):
         if isinstance(made, str):
             return made
         reference = Reference(reference_of(place), made.size, made.digest)
+        await self._leave_identity()
         await self._put(_path(reference), made)
         return reference.text
+
+    async def _leave_identity(self) -> None:
+        if self.identity is None or self._known:
+            return
+        if not await self._objects.put(MARKER, self.identity.encode(), only_new=True):
+            owner = await self.aowner()
+            if owner != self.identity:
+                _log.warning(
+                    "%s belongs to another store: both keep their values there, but abandoned objects are removed for "
+                    "that one only; give every store a path of its own",
+                    self,
+                )
+        self._known = True
+
+    async def aowner(self) -> str | None:
+        """Give the identity of the store that kept something there first."""
+        try:
+            return (await self._objects.get(MARKER)).decode(errors="replace")
+        except Missing:
+            return None
+
+    async def pages(self) -> AsyncIterator[list[Kept]]:
+        """List every immutable object, page by page."""
+        async for page in self._objects.list():
+            found = [(parse(path), written_at) for path, written_at in page]
+            yield [
+                Kept(each.at, each.name, each.place, written_at)
+                for each, written_at in found
+                if each is not None and each.is_immutable
+            ]
+
+    async def aplace(self, kept: Kept) -> Place | None:
+        """Give what the path or the first line of an object says of it."""
+        if kept.place is not None:
+            return kept.place
+        try:
+            line = await self._objects.get_head(f"{kept.at}/{kept.digest}")
+            return read_header(io.BytesIO(line)).place
+        except (Missing, Mismatch):
+            return None
 
     async def _put(self, path: str, made: Written) -> None:
         if made.whole is not None:

@@ -23,6 +23,7 @@ __all__ = ["Missing", "Objects"]
 _PART = 5 * 1024 * 1024
 _PARTS_AT_ONCE = 2
 _READ = 1024 * 1024
+_HEAD = 16 * 1024
 #: Folders that are remembered to be on disk.
 _MOST_SETTLED = 10_000
 
@@ -123,6 +124,14 @@ class Objects:
         with self._explained(f"read {path}"):
             found = await obstore.get_async(self._client, path)
             return bytes(await found.bytes_async())
+
+    async def get_head(self, path: str) -> bytes:
+        """Get the beginning of an object, which its first line is in.
+
+        :raises Missing: there is none.
+        """
+        with self._explained(f"read {path}"):
+            return bytes(await obstore.get_range_async(self._client, path, start=0, length=_HEAD))
 
     def open(self, path: str) -> io.BufferedReader:
         """Open a large object to be read piece by piece; to be called in a thread.
