@@ -52,6 +52,8 @@ _PLAIN = {
     "virtual_hosted_style_request",
 }
 
+_DURATIONS = {"retry_timeout", "init_backoff", "max_backoff"}
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -170,9 +172,7 @@ def open_client(target: Target, environ: Mapping[str, str] | None = None) -> Obj
     if target.kind == "file":
         return LocalStore(target.prefix, mkdir=True, automatic_cleanup=True)
     client: dict[str, Any] = {"timeout": "60s", "connect_timeout": "5s", **options.pop("client_options", {})}
-    retry = {"max_retries": 3, "retry_timeout": 20, **options.pop("retry_config", {})}
-    if isinstance(retry["retry_timeout"], int | float):
-        retry["retry_timeout"] = timedelta(seconds=retry["retry_timeout"])
+    retry = _durations({"max_retries": 3, "retry_timeout": 20, **options.pop("retry_config", {})})
     aliases = _ALIASES[target.kind]
     config = {aliases.get(name, name): value for name, value in options.items()}
     if any(str(config.get(name, "")).startswith("http://") for name in ("endpoint", "aws_endpoint", "azure_endpoint")):
@@ -187,6 +187,19 @@ def open_client(target: Target, environ: Mapping[str, str] | None = None) -> Obj
         for secret in secrets_of(target, environ):
             shown = shown.replace(secret, "***")
         raise ConfigurationError(f"{_OPTION} = {target}: {shown}") from None
+
+
+def _durations(options: dict[str, Any]) -> dict[str, Any]:
+    # JSON has no durations: numbers are seconds.
+    found: dict[str, Any] = {}
+    for name, value in options.items():
+        if isinstance(value, dict):
+            found[name] = _durations(cast("dict[str, Any]", value))
+        elif name in _DURATIONS and isinstance(value, int | float):
+            found[name] = timedelta(seconds=value)
+        else:
+            found[name] = value
+    return found
 
 
 _memories: dict[tuple[str, str], MemoryStore] = {}
