@@ -25,6 +25,7 @@ __all__ = [
     "check_size",
     "check_value",
     "decode",
+    "decode_yielding",
     "dump",
     "encode",
     "refuse_surrogates",
@@ -217,6 +218,23 @@ def check_size(text: str, limit: int, key: str) -> None:
             "[state_store] max_value_storage_bytes; keep it elsewhere and store where it is, raise the limit, or "
             "configure a worker-side backend"
         )
+
+
+def _same(value: dict[str, object]) -> dict[str, object]:
+    return value
+
+
+def decode_yielding(text: str) -> JsonValue:
+    """Read a large value as `decode` does, in a thread: other threads get their turn at each object of it.
+
+    :param text: what `encode` gave.
+    :raises StoreCorruptError: it is no JSON.
+    """
+    try:
+        # The parser is one call, which keeps other threads out; but not while it calls back.
+        return cast("JsonValue", json.loads(text, object_hook=_same))
+    except (ValueError, RecursionError):
+        return decode(text)  # says what is wrong
 
 
 def decode(text: str) -> JsonValue:

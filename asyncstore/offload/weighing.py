@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import cast
 
 __all__ = ["is_small", "weigh"]
@@ -26,15 +27,26 @@ def weigh(value: object, budget: int) -> int:
     if isinstance(value, int):
         return budget - value.bit_length() // 256
     if isinstance(value, dict):
-        for key, item in cast("dict[object, object]", value).items():
-            budget = weigh(item, weigh(key, budget))
-            if budget < 0:
-                break
-    elif isinstance(value, list | tuple):
-        for item in cast("list[object]", value):
+        entries = cast("dict[object, object]", value)
+        budget = _weigh_all(entries, budget)
+        return budget if budget < 0 else _weigh_all(entries.values(), budget)
+    if isinstance(value, list | tuple):
+        return _weigh_all(cast("list[object]", value), budget)
+    return budget
+
+
+def _weigh_all(items: Iterable[object], budget: int) -> int:
+    # What most values are made of is weighed here, without a call for each.
+    for item in items:
+        kind = type(item)
+        if kind is str:
+            budget -= 1 + len(cast("str", item)) // 64
+        elif kind is float or kind is bool or item is None:
+            budget -= 1
+        else:
             budget = weigh(item, budget)
-            if budget < 0:
-                break
+        if budget < 0:
+            return budget
     return budget
 
 

@@ -11,6 +11,8 @@ Every test runs in each `Way` of calling: awaited, and through the sync twins in
 anyio and on the thread of the event loop. What is tested follows the capabilities that the backend declares: an
 operation that needs one it does not declare must raise `UnsupportedOperationError`, or do what is documented instead.
 
+`WorkerBackendConformance` is the part for worker-side backends, which keep values by the four hooks.
+
 Needs pytest; brings the fixtures it needs, and runs on asyncio.
 """
 
@@ -21,6 +23,7 @@ import pytest
 _PARTS = (
     *("cleaning", "committing", "consuming", "contexts", "expiring", "harness", "leasing", "leaving", "listing"),
     *("operations", "pruning", "registering", "resting", "texts", "updating", "values", "versions", "watching"),
+    *("working",),
 )
 pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in _PARTS))
 
@@ -43,6 +46,7 @@ from .updating import UpdateConformance  # noqa: E402
 from .values import ValueConformance  # noqa: E402
 from .versions import VersionConformance  # noqa: E402
 from .watching import WatchConformance  # noqa: E402
+from .working import WorkerBackendConformance  # noqa: E402
 
 __all__ = [
     "TASK",
@@ -68,6 +72,7 @@ __all__ = [
     "VersionConformance",
     "WatchConformance",
     "Way",
+    "WorkerBackendConformance",
     "awaited",
     "requires",
 ]

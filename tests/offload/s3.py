@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import boto3
@@ -34,7 +34,7 @@ class Server:
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self._wait()
         options: Any = {"aws_access_key_id": "key", "aws_secret_access_key": SECRET, "region_name": "us-east-1"}
-        make: Any = boto3.client  # pyright: ignore[reportUnknownMemberType]
+        make = cast("Any", boto3).client
         self.client: Any = make("s3", endpoint_url=self.url, **options)
 
     def _wait(self) -> None:

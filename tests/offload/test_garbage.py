@@ -25,6 +25,8 @@ from asyncstore import (
     WorkersSettings,
     connect,
 )
+from asyncstore.offload.abc import Place
+from asyncstore.offload.layer import OffloadingCore
 from asyncstore.settings import CommonIoSettings, CommonSettings
 from tests.conformance.backends import MinimalBackend
 from tests.offload.backends import DictBackend
@@ -72,9 +74,9 @@ async def store(root: Path, backend: BaseStoreBackend, clock: ManualClock) -> As
 
 async def abandon(store: Store, key: str, value: Any, scope: TaskScope = TASK) -> None:
     """Leave an object behind, as a process does that is killed before its row is there."""
-    keeper: Any = store.core.keeper  # type: ignore[attr-defined]
-    place = await store.core._place(scope, key)  # type: ignore[attr-defined]
-    await keeper.akeep(place, value)
+    core = store.core
+    assert isinstance(core, OffloadingCore)
+    await core.keeper.akeep(Place("task", scope.ti_id, key), value)
 
 
 async def test_the_objects_behind_expired_rows_go_with_them(store: Store, root: Path, clock: ManualClock) -> None:

@@ -18,7 +18,7 @@ from typing import IO, Any
 from ...errors import StoreCorruptError, WorkerBackendError
 from ...offload.abc import Place
 from ...offload.hooks import Kind
-from ...values import JsonValue, decode, encode
+from ...values import JsonValue, decode_yielding, encode
 from .compression import compressed, decompressing
 from .encoding import json_pieces
 
@@ -105,7 +105,7 @@ def _again(line: bytes, value: object, compression: str | None, expected: str) -
     digest = sha256(line)
 
     def counted() -> Iterator[bytes]:
-        for piece in json_pieces(value):
+        for piece in json_pieces(value, checked=True):
             digest.update(piece)
             yield piece
         if digest.hexdigest() != expected:
@@ -165,7 +165,7 @@ def read(file: IO[bytes], size: int, digest: str) -> JsonValue:
     view.release()
     text = str(buffer, "utf-8")
     del buffer  # before the value is made: so there are two of the three at a time
-    return decode(text)
+    return decode_yielding(text)
 
 
 def read_text(data: bytes) -> tuple[Header, str]:
