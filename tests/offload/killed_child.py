@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from asyncstore import MetastoreBackend
+from asyncstore import MetastoreBackend, ObjectStorageBackend
 from asyncstore.backends.metastore.leftovers import MetastoreLeftovers
 from asyncstore.backends.objects.storage import Objects
 from asyncstore.core import Core
@@ -18,7 +18,7 @@ from tests.offload.test_object_storage import store_on
 
 #: What is called at each step of a write, in this order.
 STEPS: dict[str, tuple[type[Any], str]] = {
-    "put": (Objects, "put"),
+    "put": (ObjectStorageBackend, "akeep"),
     "commit": (Core, "commit"),
     "remove": (Objects, "remove"),
     "forget": (MetastoreLeftovers, "aforget"),

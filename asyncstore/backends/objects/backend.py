@@ -89,13 +89,26 @@ class ObjectStorageBackend(BaseStoreBackend, Keeper):
 
     async def akeep(self, place: Place, value: object) -> str:
         """Write a value to an object of its own."""
-        made = await in_worker_thread(lambda: write(place, value, self.threshold, self._compression))
+        text, made = await in_worker_thread(lambda: self._make(place, value))
+        if made is not None and made.whole is not None:
+            await self._objects.put(_path(Reference.parse(text)), made.whole)
+        if text.startswith(IMMUTABLE):
+            await self._leave_identity()
+        return text
+
+    def _make(self, place: Place, value: object) -> tuple[str, Written | None]:
+        # Gives what is still to be put: only a request over the network is worth another turn of the event loop.
+        made = write(place, value, self.threshold, self._compression)
         if isinstance(made, str):
-            return made
+            return made, None
         reference = Reference(reference_of(place), made.size, made.digest)
-        await self._leave_identity()
-        await self._put(_path(reference), made)
-        return reference.text
+        if made.whole is None:
+            self._objects.put_pieces(_path(reference), made.pieces())
+        elif self._objects.is_local:
+            self._objects.put_now(_path(reference), made.whole)
+        else:
+            return reference.text, made
+        return reference.text, None
 
     async def _leave_identity(self) -> None:
         if self.identity is None or self._known:
@@ -137,12 +150,6 @@ class ObjectStorageBackend(BaseStoreBackend, Keeper):
         except (Missing, Mismatch):
             return None
 
-    async def _put(self, path: str, made: Written) -> None:
-        if made.whole is not None:
-            await self._objects.put(path, made.whole)
-        else:
-            await in_worker_thread(lambda: self._objects.put_pieces(path, made.pieces()))
-
     async def aload(self, place: Place, text: str) -> JsonValue:
         """Read the object that a row chose, and hold it against the row."""
         if not text.startswith(IMMUTABLE):
@@ -156,6 +163,8 @@ class ObjectStorageBackend(BaseStoreBackend, Keeper):
         try:
             if reference.size > WHOLE:
                 return await in_worker_thread(lambda: self._read_large(path, reference), abandon=True)
+            if self._objects.is_local:
+                return await in_worker_thread(lambda: self._read_local(path, reference), abandon=True)
             data = await self._objects.get(path)
             return await in_worker_thread(lambda: read(io.BytesIO(data), reference.size, reference.digest))
         except Missing:
@@ -165,6 +174,9 @@ class ObjectStorageBackend(BaseStoreBackend, Keeper):
         raise BrokenReferenceError(
             f"the object of key {place.key!r}, {path} in {self._objects}, {problem}; the next set of the key repairs it"
         )
+
+    def _read_local(self, path: str, reference: Reference) -> JsonValue:
+        return read(io.BytesIO(self._objects.get_now(path)), reference.size, reference.digest)
 
     def _read_large(self, path: str, reference: Reference) -> JsonValue:
         with self._objects.open(path) as file:
