@@ -310,7 +310,8 @@ class Store:
             return SweepReport(name, (), 0, dry_run, skipped=f"{name} does not deactivate assets")
         grace = timedelta(days=self.settings.state_store.asset_grace_days)
         report = await self.core.call(lambda: backend.asweep_assets(grace, dry_run=dry_run))
-        await self.core.removed()
+        if not dry_run:
+            await self.core.removed()
         return report
 
     def sweep_assets(self, *, dry_run: bool = False) -> SweepReport:

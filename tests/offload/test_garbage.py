@@ -227,3 +227,11 @@ async def test_what_somebody_elses_backend_keeps_goes_with_its_rows(clock: Manua
         assert (await store.acleanup()).objects == 0
     DictBackend.removed.clear()
     DictBackend.objects.clear()
+
+
+async def test_a_dry_sweep_removes_nothing(store: Store, root: Path, clock: ManualClock) -> None:
+    await store.asset_state[ORDERS].aset("key", 1)
+    await store.adeactivate(ORDERS)
+    clock.advance(timedelta(days=30))
+    assert (await store.asweep_assets(dry_run=True)).deleted == 1
+    assert len(objects(root)) == 1
