@@ -21,9 +21,11 @@ from .errors import (
     AssetInactiveError,
     AssetNotFoundError,
     BlockingCallWarning,
+    BrokenReferenceError,
     ConfigurationError,
     ConsumerNotFoundError,
     DatabaseError,
+    InlineValueWarning,
     JobError,
     JobFailedError,
     JobGoneError,
@@ -41,10 +43,13 @@ from .errors import (
     ValueTooLargeError,
     VersionConflictError,
     WatcherNotFoundError,
+    WorkerBackendError,
 )
 from .events import EventLog
 from .fleet import Fleet, TriggererRecord
 from .jobs import JobRecord, JobStatus, ResumableJob
+from .offload.abc import Leftover, Leftovers
+from .offload.hooks import WorkerHooks
 from .records import (
     AssetRecord,
     CleanupBatch,
@@ -61,13 +66,29 @@ from .records import (
 )
 from .retention import NEVER_EXPIRE
 from .scopes import Asset, AssetScope, Scope, TaskScope, Watcher
-from .settings import ConsumerSettings, DatabaseSettings, Settings, StateStoreSettings, TriggererSettings, load_settings
+from .settings import (
+    CommonIoSettings,
+    CommonSettings,
+    ConsumerSettings,
+    DatabaseSettings,
+    Settings,
+    StateStoreSettings,
+    TriggererSettings,
+    WorkersSettings,
+    load_settings,
+)
 from .store import Store, connect
 from .values import JsonValue
 from .watchers import Checkpoint, ClaimedWatcher
 
 if TYPE_CHECKING:
     from .backends.metastore import MetastoreBackend
+    from .backends.objects import ObjectStorageBackend
+
+_LATE = {
+    "MetastoreBackend": "asyncstore.backends.metastore",
+    "ObjectStorageBackend": "asyncstore.backends.objects",
+}
 
 __all__ = [
     "NEVER_EXPIRE",
@@ -82,6 +103,7 @@ __all__ = [
     "AssetStoreAccessors",
     "BaseStoreBackend",
     "BlockingCallWarning",
+    "BrokenReferenceError",
     "Capability",
     "Change",
     "Checkpoint",
@@ -92,6 +114,8 @@ __all__ = [
     "Clock",
     "Commit",
     "CommitResult",
+    "CommonIoSettings",
+    "CommonSettings",
     "ConfigurationError",
     "Consumer",
     "ConsumerNotFoundError",
@@ -109,6 +133,7 @@ __all__ = [
     "ExpiredRow",
     "FailedEvent",
     "Fleet",
+    "InlineValueWarning",
     "JobError",
     "JobFailedError",
     "JobGoneError",
@@ -117,11 +142,14 @@ __all__ = [
     "JsonValue",
     "Lease",
     "LeaseLostError",
+    "Leftover",
+    "Leftovers",
     "ManualClock",
     "Member",
     "MemoryBackend",
     "MetastoreBackend",
     "NewEvent",
+    "ObjectStorageBackend",
     "OutcomeUnknownError",
     "PruneReport",
     "Put",
@@ -157,13 +185,16 @@ __all__ = [
     "WatcherOrder",
     "WatcherRecord",
     "WatcherState",
+    "WorkerBackendError",
+    "WorkerHooks",
+    "WorkersSettings",
     "connect",
     "load_settings",
 ]
 
 
 def __getattr__(name: str) -> object:
-    # The metastore needs SQLAlchemy, which a program with a backend of its own never imports.
-    if name == "MetastoreBackend":
-        return import_module("asyncstore.backends.metastore").MetastoreBackend
+    # The metastore needs SQLAlchemy, which a program with a backend of its own never imports; object storage an extra.
+    if name in _LATE:
+        return getattr(import_module(_LATE[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

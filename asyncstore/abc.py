@@ -24,6 +24,8 @@ from .clock import SystemClock
 from .consumers.abc import Deliveries
 from .errors import UnsupportedOperationError
 from .fleet.abc import Fleet
+from .offload.abc import Leftovers
+from .offload.hooks import WorkerHooks
 from .records import (
     AssetRecord,
     CleanupReport,
@@ -82,10 +84,12 @@ class Capability(Flag):
     CLEANUP = auto()
     #: `deliveries`: durable consumers of events; needs `COMMIT`.
     CONSUMERS = auto()
+    #: `leftovers`: the references of worker-side backends that rows no longer hold.
+    LEFTOVERS = auto()
 
 
-class BaseStoreBackend(ABC):
-    """Keep JSON text under a key of a scope.
+class BaseStoreBackend(WorkerHooks, ABC):
+    """Keep JSON text under a key of a scope; a worker-side backend keeps values, by the four hooks of `WorkerHooks`.
 
     Subclasses override `aget`, `aset`, `adelete` and `aclear`. The sync shims `get`, `set`, `delete` and `clear`
     come with them: they await the coroutine on a private event loop in a thread, and may be overridden where the
@@ -182,10 +186,10 @@ class BaseStoreBackend(ABC):
 
     # Life.
 
-    async def aopen(self) -> None:  # noqa: B027 - optional
+    async def aopen(self) -> None:
         """Make ready, so that errors show early. Optional, and harmless when repeated."""
 
-    async def aclose(self) -> None:  # noqa: B027 - optional
+    async def aclose(self) -> None:
         """Let go of every resource. Harmless when repeated; a closed backend may be opened again."""
 
     async def __aenter__(self) -> Self:
@@ -398,3 +402,8 @@ class BaseStoreBackend(ABC):
     def deliveries(self) -> Deliveries:
         """Return what hands out events to consumers (`Capability.CONSUMERS`)."""
         raise self._lacks(Capability.CONSUMERS, "deliver events to consumers")
+
+    @property
+    def leftovers(self) -> Leftovers:
+        """Return what remembers the references that rows no longer hold (`Capability.LEFTOVERS`)."""
+        raise self._lacks(Capability.LEFTOVERS, "remember what a worker-side backend keeps")

@@ -15,7 +15,7 @@ from .errors import ConfigurationError
 from .records import StoredEntry
 from .registration import carried
 from .scopes import Asset, AssetScope, Scope, TaskScope
-from .values import check_size, decode, encode
+from .values import REFERENCE_MARKS, JsonValue, check_size, decode, encode
 
 __all__ = ["Closing", "Core"]
 
@@ -68,6 +68,17 @@ class Core:
         #: What reads events now, and gives back what it has in hand when the store is closed.
         self.readers: set[Closing] = set()
 
+    #: Values go elsewhere before a commit, and come from there after a read (`offload.layer`).
+    keeps = False
+    #: Reads a value from what `get` gave.
+    decode: Callable[[str], JsonValue] = staticmethod(decode)
+
+    async def aopen(self) -> None:
+        """Open what belongs to the core itself: nothing here."""
+
+    async def aclose(self) -> None:
+        """Let go of what belongs to the core itself. Harmless when repeated."""
+
     def can(self, capability: Capability) -> bool:
         """Tell whether the backend declares a capability."""
         return capability in self.backend.capabilities
@@ -80,6 +91,31 @@ class Core:
         text = encode(value)
         check_size(text, self._max_value_bytes, key)
         return text
+
+    #: Writes a value as JSON text that stays in the store.
+    encode_inline = encode
+
+    def check_allows(self, operation: str, *, of_task: bool) -> None:
+        """Refuse an operation that is not possible where the values go; here every one is."""
+
+    async def prepare(self, commit: Commit) -> Commit:
+        """Bring the values of a commit to where they go, before it is made; it may be made again and again."""
+        return commit
+
+    async def collect(
+        self, known: Sequence[str], *, dry_run: bool, tell: Callable[[Sequence[str]], None]
+    ) -> tuple[int, str | None]:
+        """Remove what values left behind elsewhere; here nothing is elsewhere.
+
+        :param known: what goes anyway, and must not be counted twice.
+        :param dry_run: only tell.
+        :param tell: is told what goes, page by page.
+        :return: how much went, or would; and why some was skipped, None where none was.
+        """
+        return 0, None
+
+    async def removed(self) -> None:
+        """Take note that rows were deleted by the backend itself."""
 
     async def call(self, function: Callable[[], Awaitable[T]]) -> T:
         """Await a coroutine of the backend; from sync code, in the way the backend offers."""
@@ -113,11 +149,14 @@ class Core:
 
     async def get_many(self, scope: Scope, keys: list[str], session: Any = None) -> dict[str, str]:
         """Read the texts of several keys; those that are absent or expired are left out."""
+        return await self._read_many(scope, keys, session)
+
+    async def _read_many(self, scope: Scope, keys: list[str], session: Any) -> dict[str, str]:
         if self.can(Capability.MANY):
             found = await self.call(lambda: self.backend.aget_many(scope, keys, session=session))
             pairs = [(key, text if self._expires else self._unpack(text)[0]) for key, text in found.items()]
         else:
-            pairs = [(key, await self.get(scope, key, session)) for key in keys]
+            pairs = [(key, await self._get(scope, key, session)) for key in keys]
         return {key: text for key, text in pairs if text is not None}
 
     async def list_keys(self, scope: Scope, prefix: str, session: Any = None) -> list[str]:
@@ -125,7 +164,7 @@ class Core:
         keys = await self.call(lambda: self.backend.alist_keys(scope, prefix, session=session))
         if self._expires or not keys or not isinstance(scope, TaskScope):
             return keys
-        found = await self.get_many(scope, keys, session)  # the backend does not know which have expired
+        found = await self._read_many(scope, keys, session)  # the backend does not know which have expired
         return [key for key in keys if key in found]
 
     def commit(self, commit: Commit, session: Any = None) -> Awaitable[CommitResult]:
@@ -169,16 +208,17 @@ class Core:
 
     def _unpack(self, text: str) -> tuple[str | None, datetime | None]:
         # The text, None where it has expired; and until when it is kept.
-        if _EXPIRES not in text:
+        if _EXPIRES not in text or text.startswith(REFERENCE_MARKS):
             return text, None
         kept = decode(text)
-        if not isinstance(kept, dict) or kept.keys() != {_EXPIRES, "value"}:
+        if not isinstance(kept, dict) or kept.keys() not in ({_EXPIRES, "value"}, {_EXPIRES, "reference"}):
             return text, None
         expiry = kept[_EXPIRES]
+        inner = encode(kept["value"]) if "value" in kept else str(kept["reference"])
         if not isinstance(expiry, int):
-            return encode(kept["value"]), None
+            return inner, None
         fresh = expiry > self.clock.microseconds()
-        return encode(kept["value"]) if fresh else None, from_microseconds(expiry)
+        return inner if fresh else None, from_microseconds(expiry)
 
     def resolved(self, asset: Asset) -> AssetScope | None:
         """Give the canonical scope of an asset that was resolved before, None for another."""
@@ -215,4 +255,6 @@ def _pack(scope: Scope, text: str, expires_at: datetime | None) -> str:
     if _EXPIRES not in text and (expires_at is None or not isinstance(scope, TaskScope)):
         return text
     expiry = "null" if expires_at is None else to_microseconds(expires_at)
+    if text.startswith(REFERENCE_MARKS):
+        return f'{{"{_EXPIRES}":{expiry},"reference":{encode(text)}}}'
     return f'{{"{_EXPIRES}":{expiry},"value":{text}}}'

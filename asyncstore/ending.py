@@ -26,16 +26,24 @@ async def end_readers(core: Core) -> None:
             await reader.aclose()
 
 
-async def let_go(core: Core, backend: BaseStoreBackend) -> None:
-    """Close a backend, even where the caller is cancelled.
+async def let_go(core: Core, backend: BaseStoreBackend | None) -> None:
+    """Close what a store opened, even where the caller is cancelled.
 
     :param core: the store's core.
-    :param backend: the backend.
+    :param backend: the backend; None where it is not the store's.
     """
+
+    async def close() -> None:
+        try:
+            await core.aclose()
+        finally:
+            if backend is not None:
+                await core.call(backend.aclose)
+
     try:
-        await core.call(backend.aclose)
+        await close()
     except asyncio.CancelledError:
         # A cancelled scope of anyio cancels every await in it. To close is harmless when repeated.
         with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
-            await core.call(backend.aclose)
+            await close()
         raise

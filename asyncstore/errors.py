@@ -8,6 +8,8 @@
     ├── UnsupportedOperationError    the backend does not declare the capability
     ├── ValueTooLargeError           also a ValueError
     ├── VersionConflictError         `if_version` did not match
+    ├── BrokenReferenceError         what a worker-side backend keeps is gone, or is not what the row says
+    ├── WorkerBackendError           a worker-side backend failed, or its storage cannot be reached
     ├── AssetError
     │   ├── AssetNotFoundError       also a LookupError; never confused with an absent key
     │   ├── AssetInactiveError       deactivated; its state rests until it is activated or swept
@@ -27,8 +29,8 @@
         ├── StoreUnavailableError    the database cannot be opened or reached
         └── OutcomeUnknownError      the connection was lost after a write was sent
 
-`BlockingCallWarning` is the one warning. Invalid keys, values, retentions and scopes raise the built-in
-`ValueError` and `TypeError`; an asset that a task did not declare raises `KeyError`.
+`BlockingCallWarning` and `InlineValueWarning` are the warnings. Invalid keys, values, retentions and scopes raise the
+built-in `ValueError` and `TypeError`; an asset that a task did not declare raises `KeyError`.
 """
 
 from __future__ import annotations
@@ -41,9 +43,11 @@ __all__ = [
     "AssetInactiveError",
     "AssetNotFoundError",
     "BlockingCallWarning",
+    "BrokenReferenceError",
     "ConfigurationError",
     "ConsumerNotFoundError",
     "DatabaseError",
+    "InlineValueWarning",
     "JobError",
     "JobFailedError",
     "JobGoneError",
@@ -61,6 +65,7 @@ __all__ = [
     "ValueTooLargeError",
     "VersionConflictError",
     "WatcherNotFoundError",
+    "WorkerBackendError",
 ]
 
 
@@ -102,6 +107,20 @@ class VersionConflictError(StoreError):
 
     def __reduce__(self) -> tuple[type[VersionConflictError], tuple[str, int, int]]:
         return type(self), (self.key, self.expected, self.actual)
+
+
+class BrokenReferenceError(StoreError):
+    """Say that what a worker-side backend keeps of a key is gone, or is not what the row in the store says.
+
+    Never read as absent, nor as another value. The next `set` of the key repairs it.
+    """
+
+
+class WorkerBackendError(StoreError):
+    """Say that a worker-side backend failed, or that its storage refused or cannot be reached; the old value stays.
+
+    With a backend that overwrites in place, a write that failed may leave a `BrokenReferenceError` behind.
+    """
 
 
 class AssetError(StoreError):
@@ -198,3 +217,10 @@ class OutcomeUnknownError(DatabaseError):
 
 class BlockingCallWarning(UserWarning):
     """Warn, once per call site, that a sync call blocked an event loop for the round trip."""
+
+
+class InlineValueWarning(UserWarning):
+    """Warn, once per key, that a value is in the store itself although a worker-side backend is configured.
+
+    It was written where the backend was not configured; it reads as it is, and the next `set` moves it.
+    """

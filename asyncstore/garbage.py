@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -12,13 +13,44 @@ from .abc import BaseStoreBackend, Capability
 from .blocking import inline, outside
 from .consumers.records import PruneReport
 from .core import Core
-from .records import CleanupReport, OnBatch
+from .offload.stored import path_of
+from .records import CleanupBatch, CleanupReport, OnBatch
 from .settings import StateStoreSettings
 
 __all__ = ["clean_up", "prune_events"]
 
 
 async def clean_up(core: Core, batch_size: int, *, dry_run: bool, on_batch: OnBatch | None) -> CleanupReport:
+    """Delete expired task state, and then what a worker-side backend keeps of it.
+
+    :param core: the store's core.
+    :param batch_size: rows per commit; 0 for one statement.
+    :param dry_run: delete nothing.
+    :param on_batch: called after each batch.
+    """
+    if not core.keeps:
+        return await _clean_up(core, batch_size, dry_run=dry_run, on_batch=on_batch)
+    known: list[str] = []
+    last = CleanupBatch(0, 0)
+
+    def tell(batch: CleanupBatch) -> None:
+        nonlocal last
+        paths = tuple(path_of(row.reference) for row in batch.rows if row.reference is not None)
+        known.extend(paths)
+        last = replace(batch, rows=())
+        if on_batch is not None:
+            on_batch(replace(batch, objects=paths))
+
+    def tell_objects(paths: Sequence[str]) -> None:
+        if on_batch is not None:
+            on_batch(replace(last, objects=tuple(paths)))
+
+    report = await _clean_up(core, batch_size, dry_run=dry_run, on_batch=tell)
+    more, skipped = await core.collect(known, dry_run=dry_run, tell=tell_objects)
+    return replace(report, objects=len(known) + more, objects_skipped=skipped)
+
+
+async def _clean_up(core: Core, batch_size: int, *, dry_run: bool, on_batch: OnBatch | None) -> CleanupReport:
     """Delete expired task state, in the way the backend offers.
 
     :param core: the store's core.

@@ -185,11 +185,15 @@ class WatcherRecord:
 
 @dataclass(frozen=True, slots=True)
 class ExpiredRow:
-    """Name one expired row of task state."""
+    """Name one expired row of task state.
+
+    :ivar reference: what it holds in the place of a value that a worker-side backend keeps; None for a value.
+    """
 
     scope: TaskScope
     key: str
     expires_at: datetime
+    reference: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,11 +203,13 @@ class CleanupBatch:
     :ivar total: rows that had expired when it began.
     :ivar done: rows deleted (in a dry run: listed) so far.
     :ivar rows: the rows of this batch; filled in a dry run only.
+    :ivar objects: what a worker-side backend kept and was removed, or in a dry run would be.
     """
 
     total: int
     done: int
     rows: tuple[ExpiredRow, ...] = ()
+    objects: tuple[str, ...] = ()
 
 
 OnBatch = Callable[[CleanupBatch], None]
@@ -217,12 +223,17 @@ class CleanupReport:
     :ivar deleted: rows that went; in a dry run, that would go. None where the backend does not say.
     :ivar dry_run: nothing was deleted.
     :ivar skipped: why nothing could be done; None where it was.
+    :ivar objects: how much of what a worker-side backend kept went with rows, or was found abandoned; in a dry run,
+        would go.
+    :ivar objects_skipped: why what is abandoned was not looked for; None where it was.
     """
 
     backend: str
     deleted: int | None
     dry_run: bool
     skipped: str | None = None
+    objects: int = 0
+    objects_skipped: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

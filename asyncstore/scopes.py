@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast, final
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from .values import JsonValue, decode, encode
 
@@ -88,6 +88,15 @@ class TaskScope:
         """
         dag = "%61ssets" if self.dag_id == "assets" else _segment(self.dag_id)
         return f"{dag}/{_segment(self.run_id)}/{_segment(self.task_id)}/{self.map_index}"
+
+    @classmethod
+    def from_ti_id(cls, ti_id: str) -> TaskScope:
+        """Give the task instance that a `ti_id` names.
+
+        :raises ValueError: it is none.
+        """
+        dag_id, run_id, task_id, map_index = (unquote(part, errors="strict") for part in ti_id.split("/"))
+        return cls(dag_id, run_id, task_id, int(map_index))
 
     def __str__(self) -> str:
         return f"task {self.ti_id}"

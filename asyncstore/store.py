@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from asyncio import _get_running_loop  # pyright: ignore[reportPrivateUsage]  # documented; avoids an exception
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from types import TracebackType
 from typing import Self, final, overload
 
 from .abc import BaseStoreBackend, Capability
 from .accessors import AssetStoreAccessors, TaskStoreAccessor
-from .backends.choice import choose
 from .blocking import drive, in_thread, inline
-from .clock import Clock, SystemClock
+from .building import Parts
+from .clock import Clock
 from .consumers.consumer import Consumer
 from .consumers.records import ConsumerRecord, PruneReport, Start
 from .context import TaskContext
@@ -78,14 +78,13 @@ class Store:
 
     # Life.
 
-    def _configure(self) -> tuple[Settings, Callable[[], BaseStoreBackend]]:
-        # Reads files and imports the backend's libraries.
+    def _configure(self) -> tuple[Settings, Parts]:
+        # Reads files and imports the backends' libraries.
         if self._url is not None and self._given is not None:
             raise ConfigurationError("connect: url and backend exclude each other; drop one of the two")
         settings = load_settings() if self._settings is None else self._settings
         if isinstance(self._given, BaseStoreBackend):
-            given = self._given
-            return settings, lambda: given
+            return settings, Parts(settings, self._clock, given=self._given)
         if self._url is not None:  # the argument asks for the metastore, whatever is configured
             database = settings.database.model_copy(update={"url": self._url})
             state_store = settings.state_store.model_copy(update={"backend": None})
@@ -93,7 +92,7 @@ class Store:
         elif self._given is not None:
             state_store = settings.state_store.model_copy(update={"backend": self._given})
             settings = settings.model_copy(update={"state_store": state_store})
-        return settings, choose(settings, self._clock)
+        return settings, Parts(settings, self._clock)
 
     async def _open(self) -> Self:
         if self._core is not None or self._opening:
@@ -101,25 +100,21 @@ class Store:
         self._opening = True
         try:
             if inline():
-                settings, make = self._configure()
+                settings, parts = self._configure()
             else:
-                settings, make = await in_thread(self._configure, name="asyncstore connect")
-            backend, owned = make(), not isinstance(self._given, BaseStoreBackend)
-            core = Core(
-                backend,
-                clock=self._clock or SystemClock(),
-                max_value_bytes=settings.state_store.max_value_storage_bytes,
-                default_retention=_default_retention(settings.state_store.default_retention_days),
-            )
-            if owned:
-                try:
-                    await core.call(backend.aopen)
-                except BaseException:
-                    await let_go(core, backend)
-                    raise
+                settings, parts = await in_thread(self._configure, name="asyncstore connect")
+            core = parts.build()
+            owned = None if isinstance(self._given, BaseStoreBackend) else core.backend
+            try:
+                if owned is not None:
+                    await core.call(owned.aopen)
+                await core.aopen()
+            except BaseException:
+                await let_go(core, owned)
+                raise
         finally:
             self._opening = False
-        self._settings, self._core, self._owned = settings, core, backend if owned else None
+        self._settings, self._core, self._owned = settings, core, owned
         return self
 
     async def _close(self) -> None:
@@ -127,7 +122,6 @@ class Store:
         owned, self._owned = self._owned, None
         if core is not None:
             await end_readers(core)
-        if core is not None and owned is not None:
             await let_go(core, owned)
 
     async def __aenter__(self) -> Self:
@@ -298,8 +292,9 @@ class Store:
         :param asset: a registered asset.
         :raises AssetNotFoundError: it is not registered.
         """
-        backend = self.backend
-        await self.core.call(lambda: backend.adelete_asset(scope_of(asset)))
+        core = self.core
+        await core.call(lambda: core.backend.adelete_asset(scope_of(asset)))
+        await core.removed()
 
     def delete_asset(self, asset: Asset | AssetScope) -> None:
         """Do what `adelete_asset` does, from sync code."""
@@ -315,7 +310,10 @@ class Store:
         if not self.core.can(Capability.ASSETS):
             return SweepReport(name, (), 0, dry_run, skipped=f"{name} does not deactivate assets")
         grace = timedelta(days=self.settings.state_store.asset_grace_days)
-        return await self.core.call(lambda: backend.asweep_assets(grace, dry_run=dry_run))
+        report = await self.core.call(lambda: backend.asweep_assets(grace, dry_run=dry_run))
+        if not dry_run:
+            await self.core.removed()
+        return report
 
     def sweep_assets(self, *, dry_run: bool = False) -> SweepReport:
         """Do what `asweep_assets` does, from sync code."""
@@ -327,7 +325,9 @@ class Store:
         """Delete exactly the task rows that have expired, in batches of `[state_store] state_cleanup_batch_size`.
 
         :param dry_run: delete nothing; list the rows to `on_batch`.
-        :param on_batch: called after each batch.
+        With a worker-side backend, what it keeps of rows that went goes too, and what no row ever referred to.
+
+        :param on_batch: called after each batch of rows, and of objects.
         :return: what was done; or that the backend has no cleanup of its own, and so was skipped.
         """
         core = self.core
@@ -360,9 +360,11 @@ class Store:
         :param run_id: the run.
         :return: how many rows went.
         """
-        backend = self.backend
+        core = self.core
         TaskScope(dag_id, run_id, "checked")
-        return await self.core.call(lambda: backend.adelete_run(dag_id, run_id))
+        count = await core.call(lambda: core.backend.adelete_run(dag_id, run_id))
+        await core.removed()
+        return count
 
     def delete_run(self, dag_id: str, run_id: str) -> int:
         """Do what `adelete_run` does, from sync code."""
@@ -420,7 +422,3 @@ class Store:
     def list_triggerers(self) -> list[TriggererRecord]:
         """Do what `alist_triggerers` does, from sync code."""
         return drive(self.alist_triggerers())
-
-
-def _default_retention(days: float) -> timedelta | None:
-    return max(timedelta(days=days), timedelta.resolution) if days else None

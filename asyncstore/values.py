@@ -16,11 +16,26 @@ from pathlib import PurePath
 from typing import cast
 from uuid import UUID
 
-from .errors import StoreCorruptError, ValueTooLargeError
+from .errors import ConfigurationError, StoreCorruptError, ValueTooLargeError
 
-__all__ = ["MAX_NESTING", "JsonValue", "check_size", "decode", "encode"]
+__all__ = [
+    "MAX_NESTING",
+    "REFERENCE_MARKS",
+    "JsonValue",
+    "check_size",
+    "check_value",
+    "decode",
+    "decode_yielding",
+    "dump",
+    "encode",
+    "refuse_surrogates",
+]
 
 JsonValue = str | int | float | bool | list["JsonValue"] | dict[str, "JsonValue"] | None
+
+#: How stored text begins that is no value but says where a worker-side backend keeps it (`offload.stored`). No JSON
+#: begins so; what no such backend is configured for is thus found out by `decode` alone, at no cost for values.
+REFERENCE_MARKS = ("@", "&")
 
 #: Containers inside containers. The parser recurses, so what was written from a shallow stack must be readable
 #: from a deep one; Python allows a thousand frames in all.
@@ -107,6 +122,16 @@ def encode(value: object) -> str:
         raise ValueError("None cannot be stored: absent keys read as None. To remove a value use delete")
     else:
         text = _dump_container(value)
+    refuse_surrogates(text)
+    return text
+
+
+def refuse_surrogates(text: str) -> None:
+    """Refuse what is no Unicode text.
+
+    :param text: JSON text, or a part of it.
+    :raises ValueError: it holds a lone surrogate.
+    """
     if not text.isascii():
         try:
             text.encode()
@@ -114,7 +139,25 @@ def encode(value: object) -> str:
             raise ValueError(
                 "the value holds a lone surrogate, which is no Unicode text; percent-encode bytes that are not UTF-8"
             ) from None
-    return text
+
+
+def check_value(value: object) -> None:
+    """Refuse what `encode` would refuse, but for lone surrogates and numbers of thousands of digits.
+
+    :param value: the candidate.
+    :raises TypeError: as `encode`, and so for `ValueError`.
+    """
+    if value is None:
+        raise ValueError("None cannot be stored: absent keys read as None. To remove a value use delete")
+    _walk(value, "value", 0)
+
+
+def dump(value: object) -> str:
+    """Write a part of a value that was checked as JSON text.
+
+    :raises ValueError: a number has thousands of digits.
+    """
+    return _dump_number(value)
 
 
 def _dump_number(value: object) -> str:
@@ -177,11 +220,29 @@ def check_size(text: str, limit: int, key: str) -> None:
         )
 
 
+def _same(value: dict[str, object]) -> dict[str, object]:
+    return value
+
+
+def decode_yielding(text: str) -> JsonValue:
+    """Read a large value as `decode` does, in a thread: other threads get their turn at each object of it.
+
+    :param text: what `encode` gave.
+    :raises StoreCorruptError: it is no JSON.
+    """
+    try:
+        # The parser is one call, which keeps other threads out; but not while it calls back.
+        return cast("JsonValue", json.loads(text, object_hook=_same))
+    except (ValueError, RecursionError):
+        return decode(text)  # says what is wrong
+
+
 def decode(text: str) -> JsonValue:
     """Read a value from its JSON text.
 
     :param text: what `encode` gave.
     :raises StoreCorruptError: it is no JSON: something else wrote it.
+    :raises ConfigurationError: a worker-side backend keeps the value, and none is configured.
     """
     try:
         # What `encode` wrote has nothing around it; what has, or is no JSON, is left to the whole parser.
@@ -193,6 +254,11 @@ def decode(text: str) -> JsonValue:
     try:
         return cast("JsonValue", json.loads(text))
     except (ValueError, RecursionError) as error:
+        if text.startswith(REFERENCE_MARKS):
+            raise ConfigurationError(
+                "the value is kept by a worker-side backend, and none is configured here that can read it: set "
+                f"[workers] state_backend (what is stored is {text[:200]!r})"
+            ) from None
         raise StoreCorruptError(
             f"what is stored is no JSON text that asyncstore wrote ({error}); write the key anew, or delete it"
         ) from error

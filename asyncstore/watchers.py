@@ -62,7 +62,7 @@ class ClaimedWatcher:
         :raises TypeError: something is of another type.
         :raises ValueError: something is refused.
         """
-        text = "null" if payload is None else self._core.encode("(event payload)", payload)
+        text = "null" if payload is None else self._core.encode_inline("(event payload)", payload)
         if key is not None:
             check_key(key)
         puts: list[Put] = []
@@ -71,7 +71,8 @@ class ClaimedWatcher:
             for name, value in sorted(values.items()):
                 check_key(name)
                 puts.append(Put(scope, name, self._core.encode(name, value)))
-        return Commit(tuple(puts), (NewEvent(text, key),), self.lease, self.updated_by)
+        commit = Commit(tuple(puts), (NewEvent(text, key),), self.lease, self.updated_by)
+        return await self._core.prepare(commit) if self._core.keeps else commit
 
     def _by_asset(self, checkpoint: Mapping[Any, Any] | None) -> list[tuple[Asset, Mapping[str, Any]]]:
         if checkpoint is None:

@@ -10,7 +10,7 @@ from pathlib import Path
 __all__ = ["SECTIONS", "Options", "parse"]
 
 #: Every section, in the order of a run.
-SECTIONS = ("operations", "sync", "growth", "garbage", "watch", "idle", "fleet")
+SECTIONS = ("operations", "sync", "growth", "garbage", "watch", "idle", "fleet", "offload")
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from .sections.fleet import fleet
 from .sections.folder_idle import folder_idle
 from .sections.garbage import garbage
 from .sections.growth import growth
+from .sections.offload import offload
 from .sections.operations import operations
 from .sections.sync_calls import sync_calls
 from .sections.watch_throughput import watch_throughput
@@ -41,6 +42,7 @@ _SECTIONS: dict[str, Section] = {
     "watch": watch_throughput,
     "idle": folder_idle,
     "fleet": fleet,
+    "offload": offload,
 }
 
 #: Needs no database; run once.

@@ -30,6 +30,8 @@ class AssetStoreAccessor(StateAccessor):
     :param lease: the claim that every write stands on.
     """
 
+    _of_task = False
+
     def __init__(
         self,
         core: Core,

@@ -9,7 +9,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from ..blocking import drive, inline, outside
 from ..changes import Change, Commit, Delete, Put
@@ -38,6 +38,8 @@ class StateAccessor(ABC):
         self._updated_by = updated_by
         self._lease = lease
 
+    #: It is state of a task, not of an asset.
+    _of_task: ClassVar[bool]
     #: The scope as the backend knows it, once that is known.
     _resolved: Scope | None = None
 
@@ -79,7 +81,7 @@ class StateAccessor(ABC):
         except AssetNotFoundError as error:
             scope = await self._again(error)
             text = await self._core.get(scope, key, session)
-        return default if text is None else decode(text)
+        return default if text is None else self._core.decode(text)
 
     def get(self, key: str, default: Any = None, *, session: Any = None) -> Any:
         """Do what `aget` does, from sync code."""
@@ -94,7 +96,11 @@ class StateAccessor(ABC):
         """
         check_key(key)
         kept = await self._at(lambda scope: self._core.get_entry(scope, key, session))
-        return None if kept is None else _entry(kept)
+        return None if kept is None else self._entry(kept)
+
+    def _entry(self, kept: StoredEntry) -> Entry:
+        value = self._core.decode(kept.text)
+        return Entry(value, kept.version, kept.updated_at, kept.expires_at, kept.updated_by)
 
     def get_entry(self, key: str, *, session: Any = None) -> Entry | None:
         """Do what `aget_entry` does, from sync code."""
@@ -114,7 +120,7 @@ class StateAccessor(ABC):
         if not wanted:
             return {}
         texts = await self._at(lambda scope: self._core.get_many(scope, wanted, session))
-        return {key: decode(texts[key]) for key in wanted if key in texts}
+        return {key: self._core.decode(texts[key]) for key in wanted if key in texts}
 
     def get_many(self, keys: Iterable[str], *, session: Any = None) -> dict[str, Any]:
         """Do what `aget_many` does, from sync code."""
@@ -148,9 +154,9 @@ class StateAccessor(ABC):
         check_key(key)
         texts, text = await self._at(lambda scope: self._follow(scope, key))
         try:
-            yield None if text is None else decode(text)
+            yield None if text is None else self._core.decode(text)
             async for text in texts:
-                yield None if text is None else decode(text)
+                yield None if text is None else self._core.decode(text)
         finally:
             await _close(texts)
 
@@ -221,7 +227,8 @@ class StateAccessor(ABC):
             raise TypeError(f"mapping must map keys to values, not be a {type(values).__name__}")
         for key in values:
             check_key(key)
-        texts = sorted((key, self._core.encode(key, value)) for key, value in values.items())
+        self._core.check_allows("aset_many", of_task=self._of_task)
+        texts = [(key, self._core.encode(key, values[key])) for key in sorted(values)]
         if not self._core.commits:
             raise self._lacks("aset_many")
         if texts:
@@ -237,6 +244,7 @@ class StateAccessor(ABC):
         self, key: str, function: Update, default: object, expiry: Callable[[], datetime | None], session: Any
     ) -> JsonValue:
         expiry()  # refuses a bad retention before anything is called
+        self._core.check_allows("aupdate", of_task=self._of_task)
         start = None if default is None else encode(default)
         while True:
             entry = await self.aget_entry(key, session=session)
@@ -260,6 +268,7 @@ class StateAccessor(ABC):
     async def _advance(self, key: str, value: object, expiry: Callable[[], datetime | None], session: Any) -> bool:
         check_key(key)
         expiry()  # refuses a bad retention even where nothing will be written
+        self._core.check_allows("aadvance", of_task=self._of_task)
         kind = _order(value, "value")
         self._core.encode(key, value)
         while True:
@@ -292,7 +301,3 @@ async def _close(texts: AsyncIterator[str | None]) -> None:
     close = getattr(texts, "aclose", None)
     if close is not None:
         await close()
-
-
-def _entry(kept: StoredEntry) -> Entry:
-    return Entry(decode(kept.text), kept.version, kept.updated_at, kept.expires_at, kept.updated_by)

@@ -28,6 +28,8 @@ class TaskStoreAccessor(StateAccessor):
     :param updated_by: who writes, kept beside each value.
     """
 
+    _of_task = True
+
     def __init__(self, core: Core, scope: TaskScope, *, updated_by: str | None = None) -> None:
         if not isinstance(scope, TaskScope):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"task state belongs to a TaskScope, not to a {type(scope).__name__}")

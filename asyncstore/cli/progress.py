@@ -58,7 +58,10 @@ class Progress:
         :raises StoppedError: it was asked to stop.
         """
         new, self.done = batch.done - self.done, batch.done
-        if self._verbose:
+        if batch.objects:
+            if self._verbose:
+                click.echo(f"removed {len(batch.objects)} object(s)", err=True)
+        elif self._verbose:
             click.echo(f"deleted {batch.done} of {batch.total}", err=True)
         else:
             self._draw(batch, new)

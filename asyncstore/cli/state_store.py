@@ -56,18 +56,23 @@ async def _list_expired(store: Store, *, verbose: bool) -> None:
 
     def show(batch: CleanupBatch) -> None:
         nonlocal listed
-        if not listed:
+        if not listed and batch.total:
             listed = True
             emit([f"Would delete {batch.total} task state row(s):"])
         emit(expired_line(row, with_expiry=verbose) for row in batch.rows)
+        emit(pairs(object=path) for path in batch.objects)
 
     async with store:
         report = await store.acleanup(dry_run=True, on_batch=show)
+    if report.objects:
+        emit([f"Would delete {report.objects} object(s)."])
     if report.skipped is not None:
         emit([f"Skipped: {report.skipped}"])
-    elif not listed:
+    elif not listed and not report.objects:
         # A backend of the user's own may count without listing.
         emit([f"Would delete {report.deleted} task state row(s)." if report.deleted else _NOTHING])
+    if report.objects_skipped is not None:
+        emit([f"Skipped: {report.objects_skipped}"])
 
 
 async def _delete_expired(store: Store, *, verbose: bool) -> None:
@@ -80,6 +85,10 @@ async def _delete_expired(store: Store, *, verbose: bool) -> None:
         emit([f"{report.backend} cleaned up; it does not say how many rows went."])
     else:
         emit([f"Deleted {report.deleted} task state row(s)."])
+    if report.objects:
+        emit([f"Deleted {report.objects} object(s)."])
+    if report.objects_skipped is not None:
+        emit([f"Skipped: {report.objects_skipped}"])
 
 
 async def _until_interrupted(store: Store, progress: Progress) -> CleanupReport:

@@ -21,14 +21,18 @@ from asyncstore.settings.models import (
 )
 from asyncstore.settings.options import Option, list_options
 from asyncstore.settings.showing import mask_password
+from asyncstore.settings.workers import CommonIoSettings, CommonSettings, WorkersSettings
 
 __all__ = [
+    "CommonIoSettings",
+    "CommonSettings",
     "ConsumerSettings",
     "DatabaseSettings",
     "Option",
     "Settings",
     "StateStoreSettings",
     "TriggererSettings",
+    "WorkersSettings",
     "list_options",
     "load_model",
     "load_settings",

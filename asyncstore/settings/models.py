@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
+from asyncstore.settings.section import Section
 from asyncstore.settings.showing import mask_password
+from asyncstore.settings.workers import CommonSettings, WorkersSettings
 
 __all__ = ["ConsumerSettings", "DatabaseSettings", "Settings", "StateStoreSettings", "TriggererSettings"]
 
@@ -18,13 +20,7 @@ _MAX_INTEGER = 2**63 - 1
 _MAX_LOCK_SECONDS = 2_147_483
 
 
-class _Section(BaseModel):
-    """A group of options; strict, so that `true` is no number and `"yes"` no integer."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, hide_input_in_errors=True)
-
-
-class DatabaseSettings(_Section):
+class DatabaseSettings(Section):
     """Say where the metastore is and how carefully it commits."""
 
     url: str = Field(
@@ -88,7 +84,7 @@ class DatabaseSettings(_Section):
             yield name, mask_password(value) if name == "url" else value
 
 
-class StateStoreSettings(_Section):
+class StateStoreSettings(Section):
     """Say which backend keeps the state, for how long and how large a value may be."""
 
     backend: str | None = Field(
@@ -156,7 +152,7 @@ class StateStoreSettings(_Section):
     )
 
 
-class ConsumerSettings(_Section):
+class ConsumerSettings(Section):
     """Say how events are delivered to consumers and their handlers, and what becomes of those that fail."""
 
     lease: float = Field(
@@ -242,7 +238,7 @@ class ConsumerSettings(_Section):
         return value
 
 
-class TriggererSettings(_Section):
+class TriggererSettings(Section):
     """Say how a triggerer restarts its watchers, drains and cleans up."""
 
     restart_delay: float = Field(
@@ -351,11 +347,13 @@ class TriggererSettings(_Section):
         return value
 
 
-class Settings(_Section):
+class Settings(Section):
     """Hold every option of asyncstore; without arguments, the defaults."""
 
     database: DatabaseSettings = Field(default_factory=DatabaseSettings, description="The metastore.")
     state_store: StateStoreSettings = Field(default_factory=StateStoreSettings, description="Task and asset state.")
+    workers: WorkersSettings = Field(default_factory=WorkersSettings, description="Values that stay with the worker.")
+    common: CommonSettings = Field(default_factory=CommonSettings, description="What several parts have in common.")
     consumers: ConsumerSettings = Field(default_factory=ConsumerSettings, description="The readers of events.")
     triggerer: TriggererSettings = Field(
         default_factory=TriggererSettings, description="The process that runs watchers."

@@ -11,6 +11,8 @@ Every test runs in each `Way` of calling: awaited, and through the sync twins in
 anyio and on the thread of the event loop. What is tested follows the capabilities that the backend declares: an
 operation that needs one it does not declare must raise `UnsupportedOperationError`, or do what is documented instead.
 
+`WorkerBackendConformance` is the part for worker-side backends, which keep values by the four hooks.
+
 Needs pytest; brings the fixtures it needs, and runs on asyncio.
 """
 
@@ -19,8 +21,20 @@ from __future__ import annotations
 import pytest
 
 _PARTS = (
-    *("cleaning", "committing", "consuming", "contexts", "expiring", "harness", "jobs", "leasing", "listing"),
+    *(
+        "cleaning",
+        "committing",
+        "consuming",
+        "contexts",
+        "expiring",
+        "harness",
+        "jobs",
+        "leasing",
+        "leaving",
+        "listing",
+    ),
     *("operations", "pruning", "registering", "resting", "texts", "updating", "values", "versions", "watching"),
+    *("working",),
 )
 pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in _PARTS))
 
@@ -33,6 +47,7 @@ from .expiring import ExpiryConformance  # noqa: E402
 from .harness import TASK, ConformanceBase, Harness, awaited, requires  # noqa: E402
 from .jobs import JobConformance  # noqa: E402
 from .leasing import LeaseConformance  # noqa: E402
+from .leaving import LeftoverConformance  # noqa: E402
 from .listing import ListingConformance  # noqa: E402
 from .operations import OperationConformance  # noqa: E402
 from .pruning import PruningConformance  # noqa: E402
@@ -43,6 +58,7 @@ from .updating import UpdateConformance  # noqa: E402
 from .values import ValueConformance  # noqa: E402
 from .versions import VersionConformance  # noqa: E402
 from .watching import WatchConformance  # noqa: E402
+from .working import WorkerBackendConformance  # noqa: E402
 
 __all__ = [
     "TASK",
@@ -57,6 +73,7 @@ __all__ = [
     "Harness",
     "JobConformance",
     "LeaseConformance",
+    "LeftoverConformance",
     "ListingConformance",
     "OperationConformance",
     "PruningConformance",
@@ -68,6 +85,7 @@ __all__ = [
     "VersionConformance",
     "WatchConformance",
     "Way",
+    "WorkerBackendConformance",
     "awaited",
     "requires",
 ]
@@ -91,5 +109,6 @@ class BackendConformance(
     CleanupConformance,
     ContextConformance,
     JobConformance,
+    LeftoverConformance,
 ):
     """Hold a backend to everything; subclass it, and override `make_backend`."""

@@ -40,6 +40,7 @@ class Harness:
     :param let_pass: moves time.
     :param retention: how long values are kept in tests of expiry.
     :param tick: the shortest time that matters.
+    :param make_settings: gives the options of a store.
     """
 
     def __init__(
@@ -51,7 +52,9 @@ class Harness:
         let_pass: LetPass,
         retention: timedelta,
         tick: timedelta,
+        make_settings: Callable[[StateStoreSettings], Settings],
     ) -> None:
+        self._make_settings = make_settings
         self.backend = backend
         self.clock = clock
         self.call = call
@@ -96,7 +99,7 @@ class Harness:
 
         :param options: of `[state_store]`; the defaults for the rest.
         """
-        settings = Settings(state_store=StateStoreSettings(**options))
+        settings = self._make_settings(StateStoreSettings(**options))
         store = connect(backend=self.backend, settings=settings, clock=self.clock)
         await self.call(store.__aenter__)
         try:
@@ -180,6 +183,13 @@ class ConformanceBase:
         """Give the clock of one test; override where the backend keeps a clock of its own, to begin at its time."""
         return ManualClock()
 
+    def make_settings(self, state_store: StateStoreSettings) -> Settings:
+        """Give the options of a store; override to have a worker-side backend around every operation.
+
+        :param state_store: the options of that section.
+        """
+        return Settings(state_store=state_store)
+
     async def let_pass(self, clock: ManualClock, by: timedelta) -> None:
         """Move time; override to move the backend's own clock as well.
 
@@ -208,7 +218,13 @@ class ConformanceBase:
             async with self.make_backend(clock) as backend:
                 backend.watch_interval = min(backend.watch_interval, 0.001)
                 harness = Harness(
-                    backend, clock, call, let_pass=self.let_pass, retention=self.retention, tick=self.tick
+                    backend,
+                    clock,
+                    call,
+                    let_pass=self.let_pass,
+                    retention=self.retention,
+                    tick=self.tick,
+                    make_settings=self.make_settings,
                 )
                 async with harness.opened():
                     yield harness

@@ -248,3 +248,15 @@ def test_a_backend_that_deactivates_no_assets_is_skipped_by_name(folder: Path, m
     backend(folder, monkeypatch)
     done = spawn("state-store", "sweep-assets")
     assert (done.code, done.out, done.err) == (0, "Skipped: Own does not deactivate assets\n", "")
+
+
+def test_objects_go_with_their_rows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ASYNCSTORE__WORKERS__STATE_BACKEND", "asyncstore.ObjectStorageBackend")
+    monkeypatch.setenv("ASYNCSTORE__COMMON_IO__STATE_STORE_OBJECTSTORAGE_PATH", (tmp_path / "objects").as_uri())
+    expire(LOAD, "job_id")
+    lines = call(*CLEANUP, "--dry-run").out.splitlines()
+    assert lines[0] == "Would delete 1 task state row(s):"
+    assert lines[2].startswith("object=etl/run%201/load/-1/job_id/")
+    assert lines[3:] == ["Would delete 1 object(s)."]
+    assert call(*CLEANUP).out.splitlines() == ["Deleted 1 task state row(s).", "Deleted 1 object(s)."]
+    assert call(*CLEANUP, "--dry-run").out == "Nothing to delete.\n"

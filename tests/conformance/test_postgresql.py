@@ -11,7 +11,10 @@ from tests.postgres.client import LoopThread, connect
 from tests.postgres.databases import Databases
 from tests.postgres.store_support import migrated
 
-_EMPTY = "DELETE FROM asyncstore_asset; DELETE FROM asyncstore_task_instance; DELETE FROM asyncstore_triggerer"
+_EMPTY = (
+    "DELETE FROM asyncstore_asset; DELETE FROM asyncstore_task_instance; DELETE FROM asyncstore_triggerer; "
+    "DELETE FROM asyncstore_leftover"
+)
 
 
 @pytest.fixture(scope="module")

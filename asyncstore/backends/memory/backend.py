@@ -27,6 +27,7 @@ from ..in_place import InPlaceBackend
 from ..watching import WatchHub
 from .deliveries import MemoryDeliveries
 from .fleet import MemoryFleet, record_of
+from .leftovers import MemoryLeftovers
 from .locking import Lock
 from .tables import Tables
 
@@ -50,6 +51,7 @@ class MemoryBackend(InPlaceBackend):
         self._lock = Lock(self.lock_timeout)
         self._fleet = MemoryFleet(self._tables, self._lock, self._hub)
         self._deliveries = MemoryDeliveries(self._tables, self._lock, self._hub)
+        self._leftovers = MemoryLeftovers(self._tables, self._lock)
 
     # State.
 
@@ -162,7 +164,7 @@ class MemoryBackend(InPlaceBackend):
             names = tuple(sorted(each.registered.name for each in rested))
             report = SweepReport(type(self).__name__, names, sum(len(each.rows) for each in rested), dry_run)
             for each in () if dry_run else rested:
-                each.rows.clear()
+                self._tables.empty(each.rows)
         return report
 
     # Garbage.
@@ -190,7 +192,7 @@ class MemoryBackend(InPlaceBackend):
         """Delete the state of every task of a run."""
         with self._lock:
             gone = [scope for scope in self._tables.tasks if (scope.dag_id, scope.run_id) == (dag_id, run_id)]
-            count = sum(len(self._tables.tasks.pop(scope)) for scope in gone)
+            count = sum(self._tables.empty(self._tables.tasks.pop(scope)) for scope in gone)
         self._hub.changed()
         return count
 
@@ -239,6 +241,11 @@ class MemoryBackend(InPlaceBackend):
         """List events in the order of their commits."""
         with self._lock:
             return self._tables.events(asset, after, limit)
+
+    @property
+    def leftovers(self) -> MemoryLeftovers:
+        """Return what remembers the references that rows no longer hold."""
+        return self._leftovers
 
     @property
     def deliveries(self) -> MemoryDeliveries:

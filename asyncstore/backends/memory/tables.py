@@ -22,7 +22,7 @@ from ...registration.deciding import (
     registration,
 )
 from ...scopes import Asset, AssetScope, Scope, TaskScope
-from ...values import decode
+from ...values import REFERENCE_MARKS, decode
 from .consumers import HeldConsumer
 
 __all__ = ["HeldAsset", "HeldMember", "HeldWatcher", "Tables"]
@@ -118,8 +118,11 @@ class Tables:
         self._places: dict[tuple[int, str], HeldWatcher] = {}
         self.consumers: dict[int, HeldConsumer] = {}
         self._events: list[HeldEvent] = []
+        #: References that rows hold no more, by the order in which they were let go of.
+        self.leftovers: dict[int, str] = {}
         self._revision = 0
         self._last_id = 0
+        self._last_leftover = 0
 
     def now(self) -> datetime:
         """Tell the time."""
@@ -224,7 +227,34 @@ class Tables:
 
     def _write(self, scope: Scope, rows: Rows, key: str, entry: StoredEntry | None, undo: Undo) -> None:
         before = rows.get(key)
-        undo.append(lambda: self._write(scope, self.rows(scope), key, before, []))
+        remembered = self._let_go(before, entry)
+
+        def put_back() -> None:
+            self.leftovers.pop(remembered, None)
+            self._replace(scope, self.rows(scope), key, before)
+
+        undo.append(put_back)
+        self._replace(scope, rows, key, entry)
+
+    def _let_go(self, before: StoredEntry | None, entry: StoredEntry | None) -> int:
+        # What is overwritten in place is removed only when its row goes; see `offload.stored`.
+        if before is None or not before.text.startswith(REFERENCE_MARKS[0] if entry else REFERENCE_MARKS):
+            return 0
+        if entry is not None and entry.text == before.text:
+            return 0
+        self._last_leftover += 1
+        self.leftovers[self._last_leftover] = before.text
+        return self._last_leftover
+
+    def empty(self, rows: Rows) -> int:
+        """Delete every row of some; gives how many."""
+        count = len(rows)
+        for entry in rows.values():
+            self._let_go(entry, None)
+        rows.clear()
+        return count
+
+    def _replace(self, scope: Scope, rows: Rows, key: str, entry: StoredEntry | None) -> None:
         if entry is None:
             rows.pop(key, None)
         else:
@@ -238,7 +268,7 @@ class Tables:
     def expired(self) -> list[ExpiredRow]:
         """List the expired rows in the order of their expiry."""
         rows = [
-            ExpiredRow(scope, key, entry.expires_at)
+            ExpiredRow(scope, key, entry.expires_at, entry.text if entry.text.startswith(REFERENCE_MARKS) else None)
             for scope, rows in self.tasks.items()
             for key, entry in rows.items()
             if entry.expires_at is not None and self.fresh(entry) is None
@@ -326,7 +356,7 @@ class Tables:
     def drop_asset(self, scope: AssetScope) -> None:
         """Delete an asset with everything that hangs on it."""
         gone = self.find(scope).registered.id
-        del self.assets[gone]
+        self.empty(self.assets.pop(gone).rows)
         self.watchers = {key: each for key, each in self.watchers.items() if each.asset_id != gone}
         self._places = {(each.asset_id, each.name): each for each in self.watchers.values()}
         self._events = [each for each in self._events if each.asset_id != gone]

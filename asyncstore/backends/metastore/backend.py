@@ -30,6 +30,7 @@ from ...settings import DatabaseSettings
 from .choice import open_database
 from .deliveries import MetastoreDeliveries
 from .fleet import MetastoreFleet
+from .leftovers import MetastoreLeftovers
 from .procedures import assets as registry
 from .procedures import state, watchers
 from .session import run_in_session
@@ -65,6 +66,7 @@ class MetastoreBackend(BaseStoreBackend):
         | Capability.ASSETS
         | Capability.CLEANUP
         | Capability.CONSUMERS
+        | Capability.LEFTOVERS
     )
 
     def __init__(self, url: str | None = None, *, clock: Clock | None = None, **options: Any) -> None:
@@ -73,6 +75,7 @@ class MetastoreBackend(BaseStoreBackend):
         self._fleet = MetastoreFleet(self._database)
         self.lock_timeout = settings.lock_timeout
         self._deliveries = MetastoreDeliveries(self._database)
+        self._leftovers = MetastoreLeftovers(self._database)
 
     def __repr__(self) -> str:
         return f"<MetastoreBackend on {self._database}>"
@@ -275,6 +278,11 @@ class MetastoreBackend(BaseStoreBackend):
     ) -> list[Event]:
         """List events in the order of their commits."""
         return await self._database.read(registry.list_events, asset, after, limit)
+
+    @property
+    def leftovers(self) -> MetastoreLeftovers:
+        """Return what remembers the references that rows no longer hold."""
+        return self._leftovers
 
     @property
     def deliveries(self) -> MetastoreDeliveries:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import (
+    DDL,
     BigInteger,
     Boolean,
     Column,
@@ -26,8 +27,10 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
+from sqlalchemy.event import listen
 
 from .dialect import CodePoints
+from .triggers import make_triggers
 
 __all__ = [
     "HOUR",
@@ -39,6 +42,8 @@ __all__ = [
     "delivery",
     "event",
     "event_key",
+    "identity",
+    "leftover",
     "member",
     "metadata",
     "revision",
@@ -288,3 +293,19 @@ Index(
     sqlite_where=delivery.c.not_before.is_not(None),
     postgresql_where=delivery.c.not_before.is_not(None),
 )
+
+#: References that rows held and hold no more, until what they refer to is removed (`triggers`).
+leftover = Table(
+    f"{PREFIX}leftover",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("value", Text, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+#: One row: what tells this store from every other one, drawn when the tables are made.
+identity = Table(f"{PREFIX}identity", metadata, Column("id", Text, primary_key=True))
+
+for _dialect in ("sqlite", "postgresql"):
+    for _statement in make_triggers(_dialect):
+        listen(metadata, "after_create", DDL(_statement).execute_if(dialect=_dialect))  # type: ignore[no-untyped-call]

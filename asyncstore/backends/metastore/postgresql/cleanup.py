@@ -32,7 +32,8 @@ FROM clock
 """
 _LIST = """
 DECLARE expired NO SCROLL CURSOR FOR
-SELECT s.expires_at, s.key, t.dag_id, t.run_id, t.task_id, t.map_index
+SELECT s.expires_at, s.key, t.dag_id, t.run_id, t.task_id, t.map_index,
+  CASE WHEN substr(s.value, 1, 1) IN ('@', '&') THEN s.value END
 FROM asyncstore_task_state s JOIN asyncstore_task_instance t ON t.id = s.task_instance_id
 WHERE s.expires_hour <= {now} / 3600000000 AND s.expires_at <= {now}
 ORDER BY s.expires_at, s.task_instance_id, s.key
@@ -105,8 +106,8 @@ async def list_expired(pool: Pool, now: int) -> AsyncIterator[Sequence[ExpiredRo
 
 
 def _row(row: Row) -> ExpiredRow:
-    expiry, key, *scope = row
-    return ExpiredRow(TaskScope(*scope), key, from_microseconds(expiry))
+    expiry, key, *scope, reference = row
+    return ExpiredRow(TaskScope(*scope), key, from_microseconds(expiry), reference)
 
 
 async def delete_expired(pool: Pool, now: int, batch_size: int) -> AsyncIterator[int]:

@@ -29,7 +29,10 @@ def list_expired(raw: sqlite3.Connection, now: int, after: Place, limit: int) ->
     """List a page of expired rows, and where it ends."""
     parameters = {"now": now, "after_expiry": after[0], "after_id": after[1], "after_key": after[2], "limit": limit}
     rows = raw.execute(sql(statements.garbage.list_expired), parameters).fetchall()
-    page = [ExpiredRow(TaskScope(*scope), key, from_microseconds(expiry)) for expiry, _, key, *scope in rows]
+    page = [
+        ExpiredRow(TaskScope(*scope), key, from_microseconds(expiry), reference)
+        for expiry, _, key, *scope, reference in rows
+    ]
     return page, (rows[-1][0], rows[-1][1], rows[-1][2]) if rows else after
 
 

@@ -6,6 +6,17 @@ a statement names its module: `statements.state.read_value`.
 
 from __future__ import annotations
 
-from . import assets, consumers, events, fleet, garbage, pruning, state, transactions, watchers
+from . import assets, consumers, events, fleet, garbage, leftovers, pruning, state, transactions, watchers
 
-__all__ = ["assets", "consumers", "events", "fleet", "garbage", "pruning", "state", "transactions", "watchers"]
+__all__ = [
+    "assets",
+    "consumers",
+    "events",
+    "fleet",
+    "garbage",
+    "leftovers",
+    "pruning",
+    "state",
+    "transactions",
+    "watchers",
+]

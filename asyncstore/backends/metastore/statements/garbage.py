@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Executable, and_, bindparam, delete, func, select, tuple_
+from sqlalchemy import Executable, and_, bindparam, case, delete, func, select, tuple_
 
+from ....values import REFERENCE_MARKS
 from .. import dialect
 from ..dialect import NOW
 from ..schema import task_instance, task_state
@@ -23,6 +24,8 @@ __all__ = [
 ]
 
 
+_first = func.substr(task_state.c.value, 1, 1)
+_reference = case(*((_first == mark, task_state.c.value) for mark in REFERENCE_MARKS))
 _expired = and_(task_state.c.expires_at.is_not(None), task_state.c.expires_at <= NOW)
 
 
@@ -47,6 +50,7 @@ def list_expired() -> Executable:
             task_state.c.task_instance_id,
             task_state.c.key,
             *(instance.dag_id, instance.run_id, instance.task_id, instance.map_index),
+            _reference,
         )
         .join(task_instance, task_instance.c.id == task_state.c.task_instance_id)
         .where(_expired, place > behind)

@@ -1,0 +1,210 @@
+"""From a base URL to a client of its object storage; credentials come from the named connection, never from the URL."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import unquote
+
+from obstore.store import AzureStore, GCSStore, LocalStore, MemoryStore, ObjectStore, S3Store
+
+from ...errors import ConfigurationError
+from .places import MAX_PATH
+
+__all__ = ["Target", "open_client", "parse_url", "secrets_of"]
+
+_OPTION = "[common.io] state_store_objectstorage_path"
+_KINDS = {
+    **dict.fromkeys(("s3", "s3a"), "s3"),
+    **dict.fromkeys(("gs", "gcs"), "gs"),
+    **dict.fromkeys(("az", "azure", "abfs", "abfss", "adl"), "az"),
+    **dict.fromkeys(("file", "local"), "file"),
+    "memory": "memory",
+}
+#: How fsspec's clients call what ours calls otherwise.
+_ALIASES = {
+    "s3": {
+        "key": "access_key_id",
+        "secret": "secret_access_key",
+        "token": "session_token",
+        "endpoint_url": "endpoint",
+        "region_name": "region",
+        "aws_session_token": "session_token",
+    },
+    "gs": {"token": "service_account"},
+    "az": {},
+}
+#: What may be shown of a connection.
+_PLAIN = {
+    "region",
+    "endpoint",
+    "endpoint_url",
+    "aws_region",
+    "aws_endpoint",
+    "account_name",
+    "allow_http",
+    "virtual_hosted_style_request",
+}
+
+_DURATIONS = {"retry_timeout", "init_backoff", "max_backoff"}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Hold what a base URL says.
+
+    :ivar kind: `s3`, `gs`, `az`, `file` or `memory`.
+    :ivar bucket: the bucket or container; empty for a folder.
+    :ivar prefix: the path below it, without slashes at its ends; of a folder, its path.
+    :ivar connection: the id of the connection; None for the cloud's usual environment.
+    """
+
+    kind: str
+    bucket: str
+    prefix: str
+    connection: str | None
+
+    def __str__(self) -> str:
+        if self.kind == "file":
+            return f"file://{self.prefix}"
+        user = "" if self.connection is None else f"{self.connection}@"
+        return f"{self.kind}://{user}{self.bucket}/{self.prefix}".rstrip("/")
+
+
+def parse_url(url: str) -> Target:
+    """Read a base URL.
+
+    :raises ConfigurationError: it is of another kind, or names no bucket; says what is allowed, and shows no secrets.
+    """
+    scheme, _, rest = url.partition("://")
+    kind = _KINDS.get(scheme.lower())
+    if kind is None:
+        raise ConfigurationError(
+            f"{_OPTION}: {scheme!r} cannot be used: allowed are s3, gs, az, file and memory, which put an object whole "
+            "or not at all. Other protocols of fsspec (sftp, smb, hdfs, ...) promise no such thing: a reader could see "
+            "half an object; mount one and use file://, or write a worker-side backend of your own"
+        )
+    authority, slash, path = rest.partition("/")
+    user, at, bucket = authority.rpartition("@")
+    if ":" in user or (at and not user):
+        raise ConfigurationError(
+            f"{_OPTION}: the user part of the URL is the id of a connection and nothing else; put the credentials into "
+            "ASYNCSTORE_CONN_<ID>"
+        )
+    if "?" in rest or "#" in rest:
+        raise ConfigurationError(f"{_OPTION}: a URL with a query or fragment; put options into ASYNCSTORE_CONN_<ID>")
+    if kind == "file":
+        return Target(kind, "", _folder(authority, slash + unquote(path)), None)
+    if not bucket and kind != "memory":
+        raise ConfigurationError(f"{_OPTION}: {scheme}:// names no bucket; write {scheme}://bucket/prefix/")
+    prefix = path.strip("/")
+    if any(part in {"", ".", ".."} for part in prefix.split("/")) and prefix:
+        raise ConfigurationError(f"{_OPTION}: the path of the URL has a part that is empty, . or ..")
+    if len(prefix.encode()) > 1023 - MAX_PATH:
+        raise ConfigurationError(
+            f"{_OPTION}: the path of the URL is longer than {1023 - MAX_PATH} bytes, which the limit of 1,024 for the "
+            "name of an object leaves for it"
+        )
+    return Target(kind, bucket, prefix, user or None)
+
+
+def _folder(authority: str, path: str) -> str:
+    if authority not in {"", "localhost"} or not path.startswith("/"):
+        raise ConfigurationError(f"{_OPTION}: a folder is written as file:///path, with three slashes")
+    return str(Path(path))
+
+
+def _variable(connection: str) -> str:
+    return f"ASYNCSTORE_CONN_{re.sub(r'[^A-Z0-9]', '_', connection.upper())}"
+
+
+def _options(target: Target, environ: Mapping[str, str]) -> dict[str, Any]:
+    if target.connection is None:
+        return {}
+    variable = _variable(target.connection)
+    text = environ.get(variable)
+    if text is None:
+        raise ConfigurationError(
+            f"{_OPTION} names the connection {target.connection!r}, and the environment has no {variable}: a JSON "
+            "object of storage options"
+        )
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise ConfigurationError(f"environment variable {variable}: allowed is a JSON object of storage options")
+    return cast("dict[str, Any]", found)
+
+
+def secrets_of(target: Target, environ: Mapping[str, str] | None = None) -> list[str]:
+    """List the texts of a connection that no message may show."""
+    options = _options(target, os.environ if environ is None else environ)
+    found: list[str] = []
+
+    def look(name: str, value: object) -> None:
+        if isinstance(value, dict):
+            for inner, each in cast("dict[str, object]", value).items():
+                look(inner, each)
+        elif isinstance(value, str) and len(value) > 3 and name not in _PLAIN:
+            found.append(value)
+
+    look("", options)
+    return sorted(found, key=len, reverse=True)
+
+
+def open_client(target: Target, environ: Mapping[str, str] | None = None) -> ObjectStore:
+    """Give a client; nothing is sent yet.
+
+    :param target: what the URL says.
+    :param environ: the environment; left out, that of the process.
+    :raises ConfigurationError: the connection is missing, or has an option that is not known.
+    """
+    options = _options(target, os.environ if environ is None else environ)
+    if target.kind == "memory":
+        return _memory(target)
+    if target.kind == "file":
+        return LocalStore(target.prefix, mkdir=True, automatic_cleanup=True)
+    client: dict[str, Any] = {"timeout": "60s", "connect_timeout": "5s", **options.pop("client_options", {})}
+    retry = _durations({"max_retries": 3, "retry_timeout": 20, **options.pop("retry_config", {})})
+    aliases = _ALIASES[target.kind]
+    config = {aliases.get(name, name): value for name, value in options.items()}
+    if any(str(config.get(name, "")).startswith("http://") for name in ("endpoint", "aws_endpoint", "azure_endpoint")):
+        client.setdefault("allow_http", True)
+    makers: dict[str, Callable[..., ObjectStore]] = {"s3": S3Store, "gs": GCSStore, "az": AzureStore}
+    try:
+        return makers[target.kind](
+            target.bucket, prefix=target.prefix or None, config=config, client_options=client, retry_config=retry
+        )
+    except Exception as error:
+        shown = str(error).partition("\n")[0]
+        for secret in secrets_of(target, environ):
+            shown = shown.replace(secret, "***")
+        raise ConfigurationError(f"{_OPTION} = {target}: {shown}") from None
+
+
+def _durations(options: dict[str, Any]) -> dict[str, Any]:
+    # JSON has no durations: numbers are seconds.
+    found: dict[str, Any] = {}
+    for name, value in options.items():
+        if isinstance(value, dict):
+            found[name] = _durations(cast("dict[str, Any]", value))
+        elif name in _DURATIONS and isinstance(value, int | float):
+            found[name] = timedelta(seconds=value)
+        else:
+            found[name] = value
+    return found
+
+
+_memories: dict[tuple[str, str], MemoryStore] = {}
+
+
+def _memory(target: Target) -> MemoryStore:
+    # One for each URL, as a bucket is one for each name.
+    return _memories.setdefault((target.bucket, target.prefix), MemoryStore())

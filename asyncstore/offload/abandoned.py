@@ -1,0 +1,113 @@
+"""Removing objects that no row ever came to refer to: their writer crashed, or was undone, before its row was there.
+
+An object is abandoned where it is older than any transaction stays open, and the row of its key refers to another one
+or is not there. No two writes share an object, so that none of them is ever referred to again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Container, Sequence
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING
+
+from ..abc import Capability
+from ..blocking import inline
+from ..clock import from_microseconds
+from ..errors import AssetInactiveError, AssetNotFoundError, StoreCorruptError
+from ..scopes import AssetScope, Scope, TaskScope
+from .abc import Keeper, Kept, Place
+from .stored import IMMUTABLE, Reference
+
+if TYPE_CHECKING:
+    from .layer import OffloadingCore
+
+__all__ = ["Tell", "remove_abandoned"]
+
+Tell = Callable[[Sequence[str]], None]
+
+
+async def remove_abandoned(
+    core: OffloadingCore, grace: timedelta, known: Container[str], *, dry_run: bool, tell: Tell
+) -> tuple[int, str | None]:
+    """Remove what is abandoned.
+
+    :param core: the store's core.
+    :param grace: what is younger may be on its way still.
+    :param known: paths that are counted already.
+    :param dry_run: only tell.
+    :param tell: is told the paths, page by page.
+    :return: how many there are; and why nothing could be done, None where it was.
+    """
+    keeper = core.keeper
+    if not keeper.immutable:
+        return 0, None
+    identity = None
+    if core.can(Capability.LEFTOVERS):
+        identity = await core.call(lambda: core.backend.leftovers.aidentity())
+    owner = await core.work(keeper.aowner)
+    if owner != identity:
+        if owner is None:
+            return 0, None  # this store never wrote anything there
+        return 0, f"{keeper} belongs to another store, whose objects must not be taken for abandoned"
+    before = from_microseconds(core.clock.microseconds()) - grace
+    pages = keeper.pages()
+    count = 0
+    while (page := await core.work(lambda: anext(pages, None))) is not None:
+        old = [each for each in page if each.written_at < before and _path(each) not in known]
+        gone = await _without_row(core, keeper, old)
+        if gone and not dry_run:
+            await core.work(partial(keeper.adiscard, [_text(each) for each in gone]))
+        if gone:
+            tell([_path(each) for each in gone])
+        count += len(gone)
+    return count, None
+
+
+def _path(kept: Kept) -> str:
+    return f"{kept.at}/{kept.digest}"
+
+
+def _text(kept: Kept) -> str:
+    return Reference(kept.at, 0, kept.digest).text
+
+
+async def _without_row(core: OffloadingCore, keeper: Keeper, page: Sequence[Kept]) -> list[Kept]:
+    async def is_abandoned(kept: Kept) -> bool:
+        place = kept.place or await core.work(lambda: keeper.aplace(kept))
+        if place is None:
+            return False
+        for scope in _scopes(place):
+            if await _refers(core, scope, place.key, kept):
+                return False
+        return True
+
+    if inline():
+        found = [await is_abandoned(each) for each in page]
+    else:  # what is asked at once is read in one statement
+        found = await asyncio.gather(*map(is_abandoned, page))
+    return [each for each, gone in zip(page, found, strict=True) if gone]
+
+
+def _scopes(place: Place) -> list[Scope]:
+    if place.kind == "task":
+        return [TaskScope.from_ti_id(place.owner)]
+    # It may have got another name since, and had its URI for a name before.
+    return [AssetScope(name=place.owner), AssetScope(uri=place.owner)]
+
+
+async def _refers(core: OffloadingCore, scope: Scope, key: str, kept: Kept) -> bool:
+    try:
+        text = await core.read_row(scope, key)
+    except AssetNotFoundError:
+        return False
+    except AssetInactiveError:
+        return True  # it may come back whole
+    if text is None or not text.startswith(IMMUTABLE):
+        return False
+    try:
+        reference = Reference.parse(text)
+    except StoreCorruptError:
+        return True
+    return (reference.at, reference.digest) == (kept.at, kept.digest)

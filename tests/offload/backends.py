@@ -1,0 +1,78 @@
+"""Worker-side backends as a third party would write them."""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import Any
+
+from asyncstore import BaseStoreBackend, JsonValue
+
+
+class PassThrough(BaseStoreBackend):
+    """The operations of a backend that only lends its hooks."""
+
+    async def aget(self, *args: Any, **kwargs: Any) -> str | None:
+        raise NotImplementedError
+
+    async def aset(self, *args: Any, **kwargs: Any) -> None:
+        raise NotImplementedError
+
+    async def adelete(self, *args: Any, **kwargs: Any) -> None:
+        raise NotImplementedError
+
+    async def aclear(self, *args: Any, **kwargs: Any) -> None:
+        raise NotImplementedError
+
+
+class DictBackend(PassThrough):
+    """Both hook pairs, sync; keeps objects in a dict that all instances share, with its keys in another order."""
+
+    objects: dict[str, str] = {}  # noqa: RUF012 - shared, as a bucket is
+    threads: list[int] = []  # noqa: RUF012
+    removed: list[tuple[Any, ...]] = []  # noqa: RUF012
+
+    def _keep(self, at: str, value: JsonValue) -> str:
+        self.threads.append(threading.get_ident())
+        self.objects[at] = json.dumps(value, sort_keys=True)
+        return at
+
+    def _give(self, at: str) -> JsonValue:
+        self.threads.append(threading.get_ident())
+        found: JsonValue = json.loads(self.objects[at])
+        return found
+
+    def serialize_task_store_to_ref(self, *, value: JsonValue, key: str, ti_id: str) -> str:
+        return self._keep(f"dict://task/{ti_id}/{key}", value)
+
+    def deserialize_task_store_from_ref(self, stored: str) -> JsonValue:
+        return self._give(stored)
+
+    def serialize_asset_store_to_ref(self, *, value: JsonValue, key: str, asset_ref: str) -> str:
+        return self._keep(f"dict://asset/{asset_ref}/{key}", value)
+
+    def deserialize_asset_store_from_ref(self, stored: str) -> JsonValue:
+        return self._give(stored)
+
+    def delete(self, scope: Any, key: str, *, session: Any = None) -> None:
+        self.removed.append((scope, key))
+
+    def clear(self, scope: Any, *, all_map_indices: bool = False, session: Any = None) -> None:
+        self.removed.append((scope, all_map_indices))
+
+
+class TaskOnly(PassThrough):
+    """One pair of hooks, with the async twins only."""
+
+    objects: dict[str, JsonValue] = {}  # noqa: RUF012
+
+    async def aserialize_task_store_to_ref(self, *, value: JsonValue, key: str, ti_id: str) -> str:
+        self.objects[f"{ti_id}/{key}"] = value
+        return f"{ti_id}/{key}"
+
+    async def adeserialize_task_store_from_ref(self, stored: str) -> JsonValue:
+        return self.objects.get(stored)
+
+
+class NoHooks(PassThrough):
+    """Nothing that keeps a value."""
