@@ -21,20 +21,9 @@ from __future__ import annotations
 import pytest
 
 _PARTS = (
-    *(
-        "cleaning",
-        "committing",
-        "consuming",
-        "contexts",
-        "expiring",
-        "harness",
-        "jobs",
-        "leasing",
-        "leaving",
-        "listing",
-    ),
-    *("operations", "pruning", "registering", "resting", "texts", "updating", "values", "versions", "watching"),
-    *("working",),
+    *("cleaning", "committing", "consuming", "contexts", "expiring", "harness", "jobs", "leasing", "leaving"),
+    *("listing", "operations", "pruning", "registering", "resting", "texts", "updating", "values", "versions"),
+    *("watching", "working"),
 )
 pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in _PARTS))
 
