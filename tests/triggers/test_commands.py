@@ -80,7 +80,7 @@ def test_watch_takes_its_options(tmp_path: Path, inbox: Path) -> None:
     assert len(first.stdout.splitlines()) == 2
     second = call(tmp_path, "watch", "inbox", *options, "--recursive")
     assert [json.loads(line)["payload"]["path"] for line in second.stdout.splitlines()] == ["sub/e.csv"]
-    other = call(tmp_path, "watch", "inbox", *options, "--name", "other", "--new-only")
+    other = call(tmp_path, "watch", *options, "--name", "other", "--new-only", inbox.as_uri())
     assert (other.returncode, other.stdout) == (0, "")
     (inbox / "a.csv").write_text("changed")
     assert call(tmp_path, "watch", "inbox", *options, "--created-only").stdout == ""
@@ -100,7 +100,9 @@ def test_watching_the_folder_of_the_database_does_not_feed_itself(tmp_path: Path
         (["inbox", "--settle", "-1"], "settle"),
         (["inbox", "--interval", "nan"], "interval"),
         (["inbox", "--settle", "soon"], "not a valid float"),
-        ([], "Missing argument 'FOLDER'"),
+        (["--once"], "Missing argument 'SOURCE'"),
+        (["ftp://host/inbox"], "nothing here watches ftp: sources; known are paths and file"),
+        (["file://elsewhere/inbox"], "names another machine"),
     ],
 )
 def test_watch_refuses_bad_input_before_anything_runs(

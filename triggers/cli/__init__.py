@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .commands import triggerer, watch
 from .fleet import triggers
+from .triggerer import triggerer
+from .watching import watch
 
 __all__ = ["triggerer", "triggers", "watch"]

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .trigger import FolderTrigger
+from .trigger import FolderTrigger, folder_path
 
-__all__ = ["FolderTrigger"]
+__all__ = ["FolderTrigger", "folder_path"]

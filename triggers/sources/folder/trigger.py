@@ -20,7 +20,7 @@ from ...abc import BaseEventTrigger
 from ...events import TriggerEvent
 from .scanner import FileVersion, FolderScanner, Look
 
-__all__ = ["FolderTrigger"]
+__all__ = ["FolderTrigger", "folder_path"]
 
 logger = logging.getLogger("triggers")
 
@@ -64,7 +64,7 @@ class FolderTrigger(BaseEventTrigger):
         memory: str = "files",
         once: bool = False,
     ) -> None:
-        self.folder = _path(folder)
+        self.folder = folder_path(folder)
         self._created_only = created_only
         self._new_only = new_only
         self._memory = memory
@@ -73,7 +73,7 @@ class FolderTrigger(BaseEventTrigger):
             "pattern": pattern,
             "recursive": recursive,
             "interval": interval,
-            "exclude": [_path(each) for each in exclude],
+            "exclude": [folder_path(each) for each in exclude],
         }
         self._settle = settle
         self._scanner()  # refuses bad options before anything runs
@@ -165,7 +165,12 @@ def _moment(mtime_ns: int) -> str | None:
         return None
 
 
-def _path(text: str) -> Path:
+def folder_path(text: str) -> Path:
+    """Give the path of a folder.
+
+    :param text: a path, or a `file://` URI.
+    :raises ValueError: the URI names another machine.
+    """
     if not text.startswith("file:"):
         return Path(text).absolute()
     parts = urlsplit(text)
