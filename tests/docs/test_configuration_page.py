@@ -4,7 +4,7 @@ from pathlib import Path
 
 from asyncstore.settings import Option, list_options
 
-PAGE = Path(__file__).parents[2] / "docs/configuration.md"
+PAGE = Path(__file__).parents[2] / "docs/reference/configuration.md"
 
 
 def row(option: Option) -> str:

@@ -51,7 +51,7 @@ def block(page: str, part: str) -> str:
 
 def pages(part: str) -> str:
     """Give an example of checkpoints, with three pages for the five."""
-    code = block("docs/checkpoint-a-task.md", part)
+    code = block("docs/how-to/checkpoint-a-task.md", part)
     assert "PAGES = 5" in code
     return code.replace("PAGES = 5", "PAGES = 3")
 
@@ -89,7 +89,7 @@ def test_a_job_is_resumed(forks: Forks, tmp_path: Path) -> None:
         assert printed == "42 rows"
         assert len(list(folder.glob("job-*"))) == 1
 
-    code = block("docs/resume-a-job.md", "class CountRows").replace("sleep 0.3", "sleep 0.02")
+    code = block("docs/how-to/resume-a-job.md", "class CountRows").replace("sleep 0.3", "sleep 0.02")
     assert at_every_step(forks, tmp_path, code, judge) > 12
 
 
@@ -132,7 +132,9 @@ def test_work_and_checkpoint_in_one_commit_on_postgresql(
 
 
 def test_progress_is_seen_through_every_death(forks: Forks, tmp_path: Path) -> None:
-    script = begin(tmp_path / "script", block("docs/show-progress.md", "STEPS").replace("sleep(0.02)", "sleep(0)"))
+    script = begin(
+        tmp_path / "script", block("docs/how-to/show-progress.md", "STEPS").replace("sleep(0.02)", "sleep(0)")
+    )
     command = [sys.executable, "-W", "error", str(script), "show"]
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(command, cwd=script.parent, env=environ, stdout=subprocess.PIPE, text=True) as watching:
