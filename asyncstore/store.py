@@ -324,9 +324,9 @@ class Store:
     async def acleanup(self, *, dry_run: bool = False, on_batch: OnBatch | None = None) -> CleanupReport:
         """Delete exactly the task rows that have expired, in batches of `[state_store] state_cleanup_batch_size`.
 
-        :param dry_run: delete nothing; list the rows to `on_batch`.
         With a worker-side backend, what it keeps of rows that went goes too, and what no row ever referred to.
 
+        :param dry_run: delete nothing; list the rows to `on_batch`.
         :param on_batch: called after each batch of rows, and of objects.
         :return: what was done; or that the backend has no cleanup of its own, and so was skipped.
         """

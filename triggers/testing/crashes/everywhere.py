@@ -129,7 +129,7 @@ def _crash(make: Make, options: Options, pause: Callable[[], None]) -> CrashRepo
 
 
 def crash_everywhere_sync(make: Make, **options: Unpack[CrashOptions]) -> CrashReport:
-    """Kill a watcher at each of its `await`s in turn, restart it, and tell which events were lost or doubled.
+    """Kill a watcher at each `await` of its own in turn, restart it, and tell which events were lost or doubled.
 
     ::
 
