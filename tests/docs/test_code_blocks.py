@@ -1,11 +1,13 @@
-"""Every code block of the README and of docs/ runs: Python as a script, shell word for word; JSON and TOML parse."""
+"""Every code block of the README and of docs/ runs: Python as a script, shell word for word; JSON and TOML parse.
+
+The blocks of the tutorial belong together, and have a test of their own.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import os
-import re
 import subprocess
 import sys
 import tomllib
@@ -15,29 +17,16 @@ from pathlib import Path
 import pytest
 
 from asyncstore import MetastoreBackend
+from tests.docs.pages import PAGES, ROOT, blocks_of
+from tests.docs.tutorial import PAGE as TUTORIAL
 from tests.postgres.databases import Databases
 
-ROOT = Path(__file__).parents[2]
-PAGES = [
-    ROOT / "README.md",
-    ROOT / "CHANGELOG.md",
-    *sorted((ROOT / "docs").rglob("*.md")),
-]
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-LINK = re.compile(r"\]\((?!https?://)([^)#]*)(?:#[^)]*)?\)")
 # Set-up, the suite itself and commands that run until they are stopped have tests of their own.
 SHELL_ELSEWHERE = ("python3 -m venv", "asyncstore watch", "asyncstore trigger", "python -m benchmarks")
+# What the build of the site runs: the reference, made from docstrings, and a page that holds another file.
+DIRECTIVES = ("{eval-rst}", "{include}")
 
-
-def blocks() -> Iterator[tuple[str, str, str]]:
-    for page in PAGES:
-        text = page.read_text()
-        for match in FENCE.finditer(text):
-            line = text[: match.start()].count("\n") + 1
-            yield f"{page.relative_to(ROOT)}:{line}", match[1], match[2]
-
-
-BLOCKS = {where: (language, code) for where, language, code in blocks()}
+BLOCKS = {block.where: (block.language, block.text) for page in PAGES if page != TUTORIAL for block in blocks_of(page)}
 
 
 @pytest.fixture(scope="module")
@@ -71,14 +60,8 @@ def test_a_code_block_does_what_the_page_says(where: str, tmp_path: Path, reques
         json.loads(code)
     elif language == "toml":
         tomllib.loads(code)
-    else:
+    elif language not in DIRECTIVES:
         assert language == "text", f"{where}: a block of {language or 'no language'} is run by nothing"
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_between_pages_lead_somewhere(page: Path) -> None:
-    for target in LINK.findall(page.read_text()):
-        assert (page.parent / target).exists(), f"{page}: {target}"
 
 
 def test_the_page_of_the_readme_fits_and_names_two_commands() -> None:
