@@ -21,7 +21,8 @@ from tests.docs.pages import PAGES, ROOT, blocks_of
 from tests.docs.tutorial import PAGE as TUTORIAL
 from tests.postgres.databases import Databases
 
-# Set-up, the suite itself and commands that run until they are stopped have tests of their own.
+# What .ci/run does: set-up and the suite itself. What has tests of its own (test_running_commands.py for the pages on
+# folders and machines): commands that run until they are stopped, and those that tell them what to do.
 SHELL_ELSEWHERE = ("python3 -m venv", "asyncstore watch", "asyncstore trigger", "python -m benchmarks")
 # What the build of the site runs: the reference, made from docstrings, and a page that holds another file.
 DIRECTIVES = ("{eval-rst}", "{include}")

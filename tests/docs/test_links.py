@@ -62,5 +62,14 @@ def test_the_index_of_its_folder_leads_to_each_page(page: Path) -> None:
         assert page in {(above.parent / link.partition("#")[0]).resolve() for _, _, link in links(above)}, f"{above}"
 
 
-def test_what_is_not_a_link_is_seen() -> None:
+@pytest.mark.parametrize("picture", sorted((DOCS / "pictures").glob("*.svg")), ids=lambda picture: picture.stem)
+def test_a_drawing_can_be_read_in_light_and_dark_and_is_on_a_page(picture: Path) -> None:
+    text = picture.read_text()
+    assert "prefers-color-scheme: dark" in text
+    assert 'class="page"' in text  # its own ground, whatever the page's is
+    assert "<title" in text
+    assert any(picture.name in link for page in PAGES for is_picture, _, link in links(page) if is_picture)
+
+
+def test_the_links_of_a_text_are_found() -> None:
     assert LINK.findall("[`a[b]`](x.md#y) ![alt](z.svg)") == [("", "`a[b]`", "x.md#y"), ("!", "alt", "z.svg")]
