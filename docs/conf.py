@@ -45,12 +45,12 @@ NAME = re.compile(r"[A-Za-z_][\w.]*(\(\))?")
 
 
 def add_toctree(app: Sphinx, docname: str, source: list[str]) -> None:
-    """Have an index page lead where its links lead, in their order, so that it is a plain page on a forge.
+    """Have an index page lead where its lists of links lead, in their order, so that it is a plain page on a forge.
 
     A page that no index page names is an error of the build.
     """
     if docname.rpartition("/")[2] == "index":
-        links = re.findall(r"\]\(((?:[\w-]+/index|[\w-]+)\.md)[)#]", source[0])
+        links = re.findall(r"^- \[[^]]*\]\(((?:[\w-]+/index|[\w-]+)\.md)\)", source[0], re.MULTILINE)
         names = "\n".join(dict.fromkeys(link.removesuffix(".md") for link in links))
         source[0] += f"\n\n```{{toctree}}\n:hidden:\n:titlesonly:\n\n{names}\n```\n"
 
