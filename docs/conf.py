@@ -31,6 +31,7 @@ html_theme = "furo"
 html_title = "asyncstore"
 html_show_copyright = False
 html_show_sourcelink = False
+html_copy_source = False
 
 autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_typehints_format = "short"
