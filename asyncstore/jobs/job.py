@@ -59,8 +59,8 @@ class ResumableJob(ABC, Generic[R_co]):
     :ivar poll_interval_max: the longest pause between two questions, in seconds; each is half as long again as the
         one before, and shortened at random by up to half, so that many jobs do not ask all at once.
     :ivar keep_result: store the result beside the id when the job has succeeded, for attempts after that: it must then
-        be a JSON value within `max_value_storage_bytes`. Otherwise it stays with the runner, and `result` is called by
-        each attempt that needs it.
+        be a JSON value within `max_value_storage_bytes`, and stays in the store even where a worker-side backend is
+        configured. Otherwise it stays with the runner, and `result` is called by each attempt that needs it.
     """
 
     name: str = "job"

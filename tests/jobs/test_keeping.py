@@ -14,7 +14,6 @@ from asyncstore import (
     StateStoreSettings,
     Store,
     TaskStoreAccessor,
-    UnsupportedOperationError,
     ValueTooLargeError,
     connect,
 )
@@ -49,24 +48,6 @@ async def test_a_write_whose_answer_is_lost_is_looked_after(store: Store, at: in
     record = await Job(runner).aget_record(store.task_state(TASK))
     assert record is not None
     assert (record.job_id, record.outcome) == ("job-0", JobStatus.SUCCEEDED)
-    assert len(runner.tokens) == 1
-
-
-async def test_a_worker_side_backend_may_refuse_versions(store: Store) -> None:
-    aset = TaskStoreAccessor.aset
-
-    async def refuse(
-        self: TaskStoreAccessor, key: str, value: Any, *, if_version: int | None = None, **more: Any
-    ) -> None:
-        if if_version is not None:
-            raise UnsupportedOperationError("if_version on a value that is kept elsewhere")
-        await aset(self, key, value, **more)
-
-    runner = Runner()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TaskStoreAccessor, "aset", refuse)
-        for _ in range(2):
-            assert await attempt(store, Job(runner)) == "result of job-0"
     assert len(runner.tokens) == 1
 
 
