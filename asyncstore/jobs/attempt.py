@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar, cast
 
 import anyio
@@ -31,6 +33,7 @@ _STORE_SECONDS = 10.0
 class Job(Protocol[R_co]):
     """Be the part of a `ResumableJob` that its user writes."""
 
+    poll_interval: float
     keep_result: bool
 
     async def submit(self, token: str) -> Any:
@@ -86,7 +89,11 @@ class Attempt(Generic[T]):
         found = await self._keeper.read()
         while True:
             record = found.record
-            if record is None or record.outcome is JobStatus.FAILED:
+            if record is None:
+                found = await self._begin(found)
+            elif record.outcome is JobStatus.FAILED:
+                if record.token == self._begun:  # another attempt followed the job, and saw it fail first
+                    raise self._failed(record)
                 found = await self._begin(found)
             elif record.job_id is None:
                 found = await self._submit(found, record)
@@ -114,7 +121,8 @@ class Attempt(Generic[T]):
         if record.token != self._begun:
             logger.info("%s: may have been submitted before; submitted again with the same token", self._keeper)
         job_id = await call(self._job.submit, record.token)
-        return await to_the_end(self._store_id(found, record, job_id))
+        name = f"{self._keeper}: store the id of {_named(job_id)}"
+        return await to_the_end(partial(self._store_id, found, record, job_id), name=name)
 
     async def _store_id(self, found: Found, record: JobRecord, job_id: object) -> Found:
         # From here on the job runs: whatever goes wrong, its id must be found somewhere.
@@ -123,6 +131,8 @@ class Attempt(Generic[T]):
                 raise TypeError(f"{type(self._job).__name__}.submit returned None; it returns the id of the job")
             known = JobRecord(record.token, record.submission, decode(encode(job_id)))
             written = await self._keeper.replace(found, known)
+        except asyncio.CancelledError:
+            raise  # it is done again, or told of, in `to_the_end`
         except BaseException:
             logger.error("%s: %s was submitted, but its id could not be stored", self._keeper, _named(job_id))
             raise
@@ -147,9 +157,9 @@ class Attempt(Generic[T]):
         if not waited:
             status = checked(await call(job.status, record.job_id), f"{type(job).__name__}.status")
             logger.info("%s: taken up: %s is %s", self._keeper, _named(record.job_id), status)
-        while status is JobStatus.RUNNING:
+        if status is JobStatus.RUNNING:
             waited = True
-            status = checked(await call(job.poll, record.job_id), f"{type(job).__name__}.poll")
+            status = await call(self._poll, record.job_id)
         if status is JobStatus.GONE:
             raise JobGoneError(
                 f"{self._keeper}: its runner does not know {_named(record.job_id)} any more, so nobody can tell how it "
@@ -158,10 +168,23 @@ class Attempt(Generic[T]):
             )
         if status is JobStatus.FAILED and waited:
             await self._write_down(record, JobRecord(record.token, record.submission, record.job_id, status))
-            raise JobFailedError(
-                f"{self._keeper}: {_named(record.job_id)} failed; the next attempt submits another", record.job_id
-            )
+            raise self._failed(record)
         return status
+
+    def _failed(self, record: JobRecord) -> JobFailedError:
+        return JobFailedError(
+            f"{self._keeper}: {_named(record.job_id)} failed; the next attempt submits another", record.job_id
+        )
+
+    async def _poll(self, job_id: object) -> JobStatus:
+        # A `poll` that looks once and returns must keep neither the runner busy nor the event loop to itself.
+        job = self._job
+        while True:
+            began = anyio.current_time()
+            status = checked(await _awaited(job.poll, job_id), f"{type(job).__name__}.poll")
+            if status is not JobStatus.RUNNING:
+                return status
+            await anyio.sleep(max(0.0, began + job.poll_interval - anyio.current_time()))
 
     async def _succeed(self, record: JobRecord) -> T:
         result = await call(self._job.result, record.job_id)
@@ -221,26 +244,37 @@ async def _awaited(method: Callable[..., Awaitable[T]], *args: Any) -> T:
     return await answer
 
 
-async def to_the_end(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Await a coroutine that a cancellation of the caller must not cut short.
+async def to_the_end(function: Callable[[], Coroutine[Any, Any, T]], *, name: str) -> T:
+    """Await a coroutine that a cancellation of the caller must not cut short, nor the end of its loop.
 
-    :param coroutine: what is awaited; it gets some seconds more where the caller is cancelled.
+    :param function: what is awaited, begun again where it was cancelled; it gets some seconds more from then on.
+    :param name: what it does, for people.
     """
     if inline():
-        return await coroutine
-    task = asyncio.create_task(coroutine, name="asyncstore: store the id of a job")
+        return await function()
+    task = asyncio.create_task(function(), name=name)
     try:
         await asyncio.wait([task])
     except asyncio.CancelledError:
-        with anyio.CancelScope(shield=True):
-            await asyncio.wait([task], timeout=_STORE_SECONDS)
+        await _insist(task, function)
         raise
-    finally:
-        if not task.done():
-            task.cancel()
-        elif not task.cancelled():
-            task.exception()  # seen: where the caller is cancelled, that comes first
     return task.result()
+
+
+async def _insist(task: asyncio.Task[T], function: Callable[[], Coroutine[Any, Any, T]]) -> None:
+    # A loop that ends cancels every task, ours as well; and who cancels may do so again.
+    deadline = anyio.current_time() + _STORE_SECONDS
+    with anyio.CancelScope(shield=True):
+        while (left := deadline - anyio.current_time()) > 0:
+            if task.cancelled():
+                task = asyncio.create_task(function(), name=task.get_name())
+            elif task.done():
+                task.exception()  # seen: the cancellation comes first
+                return
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([task], timeout=left)
+    task.cancel()
+    logger.error("%s: not done within %g s of a cancellation", task.get_name(), _STORE_SECONDS)
 
 
 def _named(job_id: object) -> str:

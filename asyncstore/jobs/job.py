@@ -55,7 +55,7 @@ class ResumableJob(ABC, Generic[R_co]):
 
     :param name: tells the jobs of one task apart, up to 498 bytes of UTF-8.
     :ivar name: as the parameter; "job" by default.
-    :ivar poll_interval: seconds before `poll` asks for the first time.
+    :ivar poll_interval: seconds before `poll` asks for the first time, at most.
     :ivar poll_interval_max: the longest pause between two questions, in seconds; each is half as long again as the
         one before, and shortened at random by up to half, so that many jobs do not ask all at once.
     :ivar keep_result: store the result beside the id when the job has succeeded, for attempts after that: it must then
@@ -111,7 +111,8 @@ class ResumableJob(ABC, Generic[R_co]):
     async def poll(self, job_id: Any) -> JobStatus:
         """Wait until the job is over and tell how it is; by default, ask `status` with growing pauses.
 
-        To be overridden where the runner tells by itself. It is called again where it returns `RUNNING`.
+        To be overridden where the runner tells by itself. Where it returns `RUNNING` it is called again, at most once
+        in `poll_interval`.
 
         :param job_id: what `submit` gave.
         """

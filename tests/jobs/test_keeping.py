@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from typing import Any
 
 import pytest
 
 from asyncstore import (
     JobStatus,
+    MemoryBackend,
     OutcomeUnknownError,
     Settings,
     StateStoreSettings,
@@ -161,3 +163,23 @@ async def test_a_poll_of_ones_own_is_called_until_the_job_is_over(store: Store) 
 
     assert await attempt(store, Long(Runner())) == "result of job-0"
     assert next(answers, None) is None
+
+
+def test_a_poll_that_does_not_wait_is_called_in_intervals() -> None:
+    asked: list[float] = []
+
+    class Impatient(Job):
+        poll_interval = 2.0
+
+        async def poll(self, job_id: str) -> JobStatus:
+            asked.append(asyncio.get_running_loop().time())
+            await asyncio.sleep(0.5 if len(asked) == 2 else 0)
+            return JobStatus.RUNNING if len(asked) < 4 else JobStatus.SUCCEEDED
+
+    async def main() -> str:
+        async with connect(backend=MemoryBackend()) as store:
+            answer: str = await attempt(store, Impatient(Runner()))
+            return answer
+
+    assert run_virtual(main) == "result of job-0"  # virtual time
+    assert [after - before for before, after in itertools.pairwise(asked)] == pytest.approx([2.0] * 3)
