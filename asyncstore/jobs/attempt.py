@@ -3,72 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import threading
-from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from functools import partial
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import anyio
 
-from ..blocking import inline, run_on_portal
 from ..errors import JobFailedError, JobGoneError
 from ..values import decode, encode
-from .keeping import Found, Keeper
-from .record import JobRecord, JobStatus, new_record
+from .calling import awaited, call, to_the_end
+from .keeping import Found, RecordKeeper
+from .record import JobRecord, JobStatus, checked, new_record
 
-__all__ = ["Attempt", "cancel_job", "checked"]
+if TYPE_CHECKING:
+    from .job import ResumableJob
+
+__all__ = ["Attempt", "cancel_job"]
 
 logger = logging.getLogger("asyncstore")
 
 T = TypeVar("T")
-R_co = TypeVar("R_co", covariant=True)
-
-#: Seconds that the id of a job gets to be stored where its attempt is cancelled.
-_STORE_SECONDS = 10.0
-
-
-class Job(Protocol[R_co]):
-    """Be the part of a `ResumableJob` that its user writes."""
-
-    poll_interval: float
-    keep_result: bool
-
-    async def submit(self, token: str) -> Any:
-        """Start the job."""
-        ...
-
-    async def status(self, job_id: Any) -> JobStatus:
-        """Tell how it is."""
-        ...
-
-    async def poll(self, job_id: Any) -> JobStatus:
-        """Wait for it."""
-        ...
-
-    async def result(self, job_id: Any) -> R_co:
-        """Give what it came to."""
-        ...
-
-    async def stop(self, job_id: Any) -> None:
-        """Have it ended."""
-        ...
-
-
-def checked(status: object, where: str) -> JobStatus:
-    """Refuse what is no status.
-
-    :param status: what a method of the user's returned.
-    :param where: its name.
-    :raises TypeError: it is no `JobStatus`, nor the text of one.
-    """
-    try:
-        return JobStatus(cast("str", status))
-    except ValueError:
-        allowed = ", ".join(f"JobStatus.{each.name}" for each in JobStatus)
-        raise TypeError(f"{where} returned {status!r}; it returns one of {allowed}") from None
 
 
 class Attempt(Generic[T]):
@@ -78,7 +33,7 @@ class Attempt(Generic[T]):
     :param keeper: where it is written down.
     """
 
-    def __init__(self, job: Job[T], keeper: Keeper) -> None:
+    def __init__(self, job: ResumableJob[T], keeper: RecordKeeper) -> None:
         self._job = job
         self._keeper = keeper
         #: The token of the submission that this attempt began.
@@ -109,11 +64,11 @@ class Attempt(Generic[T]):
         # The token is stored before anybody hears of it: whoever comes after uses the same one.
         before = found.record
         record = new_record(1 if before is None else before.submission + 1)
-        if before is not None:
-            logger.info("%s: %s failed; another is submitted", self._keeper, _named(before.job_id))
         written = await self._keeper.replace(found, record)
         if written is None:
             return await self._keeper.read()
+        if before is not None:
+            logger.info("%s: %s failed; another is submitted", self._keeper, _named(before.job_id))
         self._begun = record.token
         return written
 
@@ -129,7 +84,7 @@ class Attempt(Generic[T]):
         try:
             if job_id is None:
                 raise TypeError(f"{type(self._job).__name__}.submit returned None; it returns the id of the job")
-            known = JobRecord(record.token, record.submission, decode(encode(job_id)))
+            known = replace(record, job_id=decode(encode(job_id)))
             written = await self._keeper.replace(found, known)
         except asyncio.CancelledError:
             raise  # it is done again, or told of, in `to_the_end`
@@ -167,7 +122,7 @@ class Attempt(Generic[T]):
                 record.job_id,
             )
         if status is JobStatus.FAILED and waited:
-            await self._write_down(record, JobRecord(record.token, record.submission, record.job_id, status))
+            await self._write_down(record, replace(record, outcome=status))
             raise self._failed(record)
         return status
 
@@ -181,14 +136,14 @@ class Attempt(Generic[T]):
         job = self._job
         while True:
             began = anyio.current_time()
-            status = checked(await _awaited(job.poll, job_id), f"{type(job).__name__}.poll")
+            status = checked(await awaited(job.poll, job_id), f"{type(job).__name__}.poll")
             if status is not JobStatus.RUNNING:
                 return status
             await anyio.sleep(max(0.0, began + job.poll_interval - anyio.current_time()))
 
     async def _succeed(self, record: JobRecord) -> T:
         result = await call(self._job.result, record.job_id)
-        done = JobRecord(record.token, record.submission, record.job_id, JobStatus.SUCCEEDED)
+        done = replace(record, outcome=JobStatus.SUCCEEDED)
         if self._job.keep_result:
             # What later attempts return, this one does, too: a tuple is a list by then.
             kept = None if result is None else decode(encode(result))
@@ -211,7 +166,7 @@ class Attempt(Generic[T]):
         return await call(self._job.result, record.job_id)
 
 
-async def cancel_job(job: Job[Any], keeper: Keeper) -> bool:
+async def cancel_job(job: ResumableJob[Any], keeper: RecordKeeper) -> bool:
     """Have the runner stop a job, where there is one that may run; tell whether it was asked.
 
     :param job: the job.
@@ -223,58 +178,6 @@ async def cancel_job(job: Job[Any], keeper: Keeper) -> bool:
     await call(job.stop, record.job_id)
     logger.info("%s: %s was asked to stop", keeper, _named(record.job_id))
     return True
-
-
-async def call(method: Callable[..., Awaitable[T]], *args: Any) -> T:
-    """Await a method of the user's; from sync code, on a loop of its own, for as long as it takes.
-
-    :param method: a coroutine function.
-    :param args: its arguments.
-    :raises TypeError: it is none.
-    """
-    if inline():
-        return run_on_portal(lambda: _awaited(method, *args), lock_timeout=threading.TIMEOUT_MAX)
-    return await _awaited(method, *args)
-
-
-async def _awaited(method: Callable[..., Awaitable[T]], *args: Any) -> T:
-    answer = method(*args)
-    if not isinstance(answer, Awaitable):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"{getattr(method, '__qualname__', method)} is no coroutine function; write `async def`")
-    return await answer
-
-
-async def to_the_end(function: Callable[[], Coroutine[Any, Any, T]], *, name: str) -> T:
-    """Await a coroutine that a cancellation of the caller must not cut short, nor the end of its loop.
-
-    :param function: what is awaited, begun again where it was cancelled; it gets some seconds more from then on.
-    :param name: what it does, for people.
-    """
-    if inline():
-        return await function()
-    task = asyncio.create_task(function(), name=name)
-    try:
-        await asyncio.wait([task])
-    except asyncio.CancelledError:
-        await _insist(task, function)
-        raise
-    return task.result()
-
-
-async def _insist(task: asyncio.Task[T], function: Callable[[], Coroutine[Any, Any, T]]) -> None:
-    # A loop that ends cancels every task, ours as well; and who cancels may do so again.
-    deadline = anyio.current_time() + _STORE_SECONDS
-    with anyio.CancelScope(shield=True):
-        while (left := deadline - anyio.current_time()) > 0:
-            if task.cancelled():
-                task = asyncio.create_task(function(), name=task.get_name())
-            elif task.done():
-                task.exception()  # seen: the cancellation comes first
-                return
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.wait([task], timeout=left)
-    task.cancel()
-    logger.error("%s: not done within %g s of a cancellation", task.get_name(), _STORE_SECONDS)
 
 
 def _named(job_id: object) -> str:

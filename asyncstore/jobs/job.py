@@ -12,9 +12,9 @@ from ..accessors import TaskStoreAccessor
 from ..blocking import drive
 from ..context import TaskContext
 from ..errors import UnsupportedOperationError
-from .attempt import Attempt, cancel_job, checked
-from .keeping import Keeper
-from .record import JobRecord, JobStatus
+from .attempt import Attempt, cancel_job
+from .keeping import RecordKeeper
+from .record import JobRecord, JobStatus, checked
 
 __all__ = ["ResumableJob"]
 
@@ -194,8 +194,8 @@ class ResumableJob(ABC, Generic[R_co]):
         """Do what `acancel` does, from sync code."""
         return drive(self.acancel(context))
 
-    def _keeper(self, context: TaskContext | TaskStoreAccessor) -> Keeper:
+    def _keeper(self, context: TaskContext | TaskStoreAccessor) -> RecordKeeper:
         state = context.task_state if isinstance(context, TaskContext) else context
         if not isinstance(state, TaskStoreAccessor):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"a job runs in a TaskContext, or on the state of a task, not on {context!r}")
-        return Keeper(state, self.name)
+        return RecordKeeper(state, self.name)

@@ -10,7 +10,7 @@ from ..retention import NEVER_EXPIRE
 from ..scopes import JOB_PREFIX
 from .record import JobRecord, from_json, to_json
 
-__all__ = ["Found", "Keeper"]
+__all__ = ["Found", "RecordKeeper"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Found:
     version: int | None
 
 
-class Keeper:
+class RecordKeeper:
     """Read and write the record of one job.
 
     A write stands on what was read before, so that of two attempts that run at once, one decides and the other

@@ -146,7 +146,7 @@ async def test_an_id_that_is_known_is_stored_though_every_task_of_the_loop_is_ca
 async def test_an_id_that_cannot_be_stored_in_time_is_told_of(
     store: Store, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("asyncstore.jobs.attempt._STORE_SECONDS", 0.05)
+    monkeypatch.setattr("asyncstore.jobs.calling._MORE_SECONDS", 0.05)
     with holding_back() as writing:
         task = asyncio.create_task(attempt(store, Job(Runner())))
         await writing.begun.wait()
