@@ -147,8 +147,21 @@ class ResumableJob(ABC, Generic[R_co]):
         :raises JobGoneError: the runner does not know the job. Every attempt raises it until `aforget` is called.
         :raises StoreError: the state cannot be read or written; what the runner does meanwhile is not lost.
         :raises TypeError: `submit` returned no JSON value, or `status` no `JobStatus`.
+        :raises ValueError: another job of that name runs in this context, or did and succeeded.
         """
-        return await Attempt(self, self._keeper(context)).run()
+        keeper = self._keeper(context)
+        jobs = context.jobs if isinstance(context, TaskContext) else {}
+        if jobs.setdefault(self.name, self) is not self:
+            # It would take up the job of the other, and return that one's result.
+            raise ValueError(
+                f"another job of this attempt is named {self.name!r}; give each a name of its own: "
+                f"{type(self).__name__}(name=...)"
+            )
+        try:
+            return await Attempt(self, keeper).run()
+        except BaseException:
+            jobs.pop(self.name, None)
+            raise
 
     def run(self, context: TaskContext | TaskStoreAccessor) -> R_co:
         """Do what `arun` does, from sync code; the methods of the subclass run on an event loop in another thread."""
@@ -174,6 +187,8 @@ class ResumableJob(ABC, Generic[R_co]):
         :param context: a task context, or the state of the task.
         """
         await self._keeper(context).remove()
+        if isinstance(context, TaskContext):
+            context.jobs.pop(self.name, None)
 
     def forget(self, context: TaskContext | TaskStoreAccessor) -> None:
         """Do what `aforget` does, from sync code."""

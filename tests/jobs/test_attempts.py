@@ -243,6 +243,33 @@ async def test_the_result_has_the_type_of_the_job(store: Store) -> None:
     assert_type(await asyncio.to_thread(Job(Runner()).run, store.task_state(TASK)), str)
 
 
+async def test_two_jobs_of_one_name_in_one_attempt_are_refused(store: Store) -> None:
+    runner = Runner()
+    async with store.task_context(TASK) as context:
+        first, second = Job(runner), Job(runner)
+        results = await asyncio.gather(first.arun(context), second.arun(context), return_exceptions=True)
+        assert results[0] == "result of job-0"
+        assert isinstance(results[1], ValueError)
+        with pytest.raises(ValueError, match=r"another job of this attempt is named 'job'.*Job\(name=...\)"):
+            await second.arun(context)
+        assert await first.arun(context) == "result of job-0"
+        assert await Job(runner, name="second").arun(context) == "result of job-1"
+        await second.aforget(context)
+        assert await second.arun(context) == "result of job-2"
+    async with context:
+        assert await first.arun(context) == "result of job-2"
+
+
+async def test_another_job_of_the_name_may_follow_one_that_failed(store: Store) -> None:
+    runner = Runner()
+    runner.ends = JobStatus.FAILED
+    async with store.task_context(TASK) as context:
+        with pytest.raises(JobFailedError):
+            await Job(runner).arun(context)
+        runner.ends = JobStatus.SUCCEEDED
+        assert await Job(runner).arun(context) == "result of job-1"
+
+
 async def test_what_is_no_context_is_refused(store: Store) -> None:
     with pytest.raises(TypeError, match="a job runs in a TaskContext, or on the state of a task"):
         await Job(Runner()).arun(store)  # type: ignore[arg-type]
