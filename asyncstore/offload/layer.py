@@ -130,8 +130,8 @@ class OffloadingCore(Core):
             "what fails could not be undone; ObjectStorageBackend can"
         )
 
-    def _is_kept(self, scope: Scope) -> bool:
-        return ("task" if isinstance(scope, TaskScope) else "asset") in self.keeper.kinds
+    def _is_kept(self, change: Change) -> bool:
+        return self.keeper.keeps(change.scope, None if isinstance(change, Clear) else change.key)
 
     async def _place(self, scope: Scope, key: str) -> Place:
         if isinstance(scope, TaskScope):
@@ -161,7 +161,7 @@ class OffloadingCore(Core):
 
     async def _keep(self, commit: Commit, session: Any) -> tuple[Commit, list[str]]:
         """Keep the values of a commit; gives the commit with references, and those that are new."""
-        changes = [each if self._is_kept(each.scope) else self._in_line(each) for each in commit.changes]
+        changes = [each if self._is_kept(each) else self._in_line(each) for each in commit.changes]
         puts = [each for each in changes if isinstance(each, Put) and isinstance(each.value, Pending)]
         if not puts:
             return (replace(commit, changes=tuple(changes)) if changes else commit), []
@@ -211,7 +211,7 @@ class OffloadingCore(Core):
 
     async def commit(self, commit: Commit, session: Any = None) -> CommitResult:
         """Keep the values, make changes and record events in one transaction, and remove what that replaced."""
-        removing = [each for each in commit.changes if isinstance(each, Delete | Clear) and self._is_kept(each.scope)]
+        removing = [each for each in commit.changes if isinstance(each, Delete | Clear) and self._is_kept(each)]
         if removing and session is not None and not self.keeper.immutable:
             raise self._overwrites("session=")
         replaced = await self.collector.before(commit.changes, session)
@@ -270,7 +270,7 @@ class OffloadingCore(Core):
     async def _without(self, change: Delete | Clear, remove: Callable[[], Awaitable[None]], session: Any) -> None:
         replaced = await self.collector.before((change,), session)
         await remove()
-        await self._after((change,), [change] if self._is_kept(change.scope) else [], replaced, session)
+        await self._after((change,), [change] if self._is_kept(change) else [], replaced, session)
 
     # Reads.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..changes import Change, Put
 from ..errors import InlineValueWarning
-from ..scopes import Scope, TaskScope
+from ..scopes import Scope
 from .abc import Keeper
 
 __all__ = ["InlineTeller"]
@@ -44,7 +44,7 @@ class InlineTeller:
         :param text: its JSON text.
         """
         keeper = self._keeper
-        if ("task" if isinstance(scope, TaskScope) else "asset") not in keeper.kinds or (scope, key) in self._told:
+        if not keeper.keeps(scope, key) or (scope, key) in self._told:
             return
         if keeper.threshold > 4 * len(text) or keeper.threshold > len(text.encode()):
             return
