@@ -64,7 +64,7 @@ class OffloadingCore(Core):
         self.keeper: Keeper = worker if isinstance(worker, Keeper) else InPlaceKeeper(worker)
         self.collector = Collector(self, self.keeper)
         self._teller = InlineTeller(self.keeper)
-        self._names: dict[int | str, str] = {}
+        self._names: dict[int, str] = {}
 
     async def aopen(self) -> None:
         """Open the worker-side backend."""
@@ -138,10 +138,12 @@ class OffloadingCore(Core):
             return Place("task", scope.ti_id, key)
         if scope.name is not None:
             return Place("asset", scope.name, key)
-        known: int | str = scope.uri or "" if scope.asset_id is None else scope.asset_id
-        if known not in self._names:
-            self._names[known] = (await self.call(lambda: self.backend.aget_asset(scope))).name
-        return Place("asset", self._names[known], key)
+        name = None if scope.asset_id is None else self._names.get(scope.asset_id)
+        if name is None:
+            name = (await self.call(lambda: self.backend.aget_asset(scope))).name
+            if scope.asset_id is not None:  # a URI may be another asset's one day, an id never is
+                self._names[scope.asset_id] = name
+        return Place("asset", name, key)
 
     # Writes.
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, final
 
 from ...abc import BaseStoreBackend, Capability
 from ...clock import Clock, SystemClock
-from ...errors import BrokenReferenceError, ConfigurationError
+from ...errors import BrokenReferenceError, ConfigurationError, StoreCorruptError
 from ...offload.abc import Keeper, Kept, Place
 from ...offload.hooks import Kind, in_worker_thread
 from ...offload.stored import IMMUTABLE, Reference
@@ -141,14 +141,13 @@ class ObjectStorageBackend(BaseStoreBackend, Keeper):
             ]
 
     async def aplace(self, kept: Kept) -> Place | None:
-        """Give what the path or the first line of an object says of it."""
-        if kept.place is not None:
-            return kept.place
+        """Give what the first line of an object says of it, None where it says that it belongs elsewhere."""
         try:
             line = await self._objects.get_head(f"{kept.at}/{kept.digest}")
-            return read_header(io.BytesIO(line)).place
-        except (Missing, Mismatch):
+            place = read_header(io.BytesIO(line)).place
+        except (Missing, Mismatch, StoreCorruptError):
             return None
+        return place if reference_of(place) == kept.at else None
 
     async def aload(self, place: Place, text: str) -> JsonValue:
         """Read the object that a row chose, and hold it against the row."""

@@ -131,7 +131,10 @@ def read_header(file: IO[bytes]) -> Header:
         if facts["asyncstore"] != _FORMAT:
             raise StoreCorruptError("the object was written by a newer release; upgrade asyncstore")
         kind: Kind = "task" if "task" in facts else "asset"
-        place = Place(kind, facts[kind], facts["key"])
+        owner, key = facts[kind], facts["key"]
+        if not isinstance(owner, str) or not isinstance(key, str):
+            raise TypeError("it belongs to nothing")
+        place = Place(kind, owner, key)
         return Header(place, facts.get("compression"), facts.get("expires_at"), line)
     except (ValueError, TypeError, KeyError) as error:
         raise Mismatch("its first line is not one that asyncstore wrote") from error

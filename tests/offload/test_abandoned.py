@@ -1,0 +1,71 @@
+"""What must not be taken for abandoned."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from asyncstore import Asset, AssetScope, ManualClock, MemoryBackend
+from tests.offload.support import TASK
+from tests.offload.test_garbage import open_on
+from tests.offload.test_object_storage import objects
+
+pytestmark = pytest.mark.anyio
+
+DAY = timedelta(days=1)
+URI = "s3://warehouse/orders/"
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock(datetime.now(UTC))
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "objects"
+
+
+async def test_the_value_of_an_asset_that_took_over_the_uri_of_another(root: Path, clock: ManualClock) -> None:
+    async with open_on(root, MemoryBackend(clock=clock), clock) as store:
+        by_uri = AssetScope(uri=URI)
+        await store.aregister(Asset("before", uri=URI))
+        await store.asset_state[by_uri].aset("key", 1)
+        await store.adelete_asset(by_uri)
+        await store.aregister(Asset("after", uri=URI))
+        await store.asset_state[by_uri].aset("key", 2)
+        assert [each.rpartition("/")[0] for each in objects(root)] == ["assets/after/key"]
+        clock.advance(2 * DAY)
+        assert (await store.acleanup()).objects == 0
+        assert await store.asset_state[by_uri].aget("key") == 2
+
+
+async def test_the_values_of_a_store_whose_path_is_below(root: Path, clock: ManualClock) -> None:
+    upper, lower = MemoryBackend(clock=clock), MemoryBackend(clock=clock)
+    below = root / "team" / "state"
+    async with open_on(root, upper, clock) as above, open_on(below, lower, clock) as store:
+        await above.task_state(TASK).aset("key", 1)
+        for name in ("5", "five"):  # as the last part of a task instance the one could be, the other could not
+            await store.asset_state[Asset(name)].aset("key", name)
+        clock.advance(2 * DAY)
+        assert (await above.acleanup()).objects == 0
+        for name in ("5", "five"):
+            assert await store.asset_state[Asset(name)].aget("key") == name
+
+
+async def test_what_somebody_else_put_there(root: Path, clock: ManualClock) -> None:
+    async with open_on(root, MemoryBackend(clock=clock), clock) as store:
+        await store.task_state(TASK).aset("key", 1)
+        for at in ("a/b/c/d/key", "a/b/c/0/key", "a/b/c/%ff/key", "assets/a/%00", "assets/%ff/key", "!tasks/a/key"):
+            for number, text in enumerate(
+                (b"not ours", b'{"asyncstore":1,"task":5,"key":[]}\n', b'{"asyncstore":2}\n')
+            ):
+                folder = root / at
+                folder.mkdir(parents=True, exist_ok=True)
+                (folder / f"{number:064x}").write_bytes(text)
+        before = objects(root)
+        clock.advance(2 * DAY)
+        assert (await store.acleanup()).objects == 0
+        assert objects(root) == before
