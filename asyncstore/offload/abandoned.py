@@ -13,7 +13,6 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ..abc import Capability
 from ..blocking import inline
 from ..clock import from_microseconds
 from ..errors import AssetInactiveError, AssetNotFoundError, StoreCorruptError
@@ -44,11 +43,11 @@ async def remove_abandoned(
     keeper = core.keeper
     if not keeper.immutable:
         return 0, None
-    identity = None
-    if core.can(Capability.LEFTOVERS):
-        identity = await core.call(lambda: core.backend.leftovers.aidentity())
+    if keeper.identity is None:
+        backend = type(core.backend).__name__
+        return 0, f"{backend} does not tell which store it is, so that another's objects could be taken for abandoned"
     owner = await core.work(keeper.aowner)
-    if owner != identity:
+    if owner != keeper.identity:
         if owner is None:
             return 0, None  # this store never wrote anything there
         return 0, f"{keeper} belongs to another store, whose objects must not be taken for abandoned"

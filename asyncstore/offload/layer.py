@@ -27,6 +27,7 @@ from ..errors import (
     UnsupportedOperationError,
 )
 from ..records import StoredEntry
+from ..registration import carried
 from ..scopes import AssetScope, Scope, TaskScope
 from ..values import JsonValue, check_size, decode, encode
 from .abandoned import Tell, remove_abandoned
@@ -69,8 +70,13 @@ class OffloadingCore(Core):
     async def aopen(self) -> None:
         """Open the worker-side backend."""
         await self.work(self.worker.aopen)
-        if self.keeper.immutable and self.can(Capability.LEFTOVERS):
-            self.keeper.identity = await self.call(lambda: self.backend.leftovers.aidentity())
+        if self.keeper.immutable:
+            self.keeper.identity = await self._identity()
+
+    async def _identity(self) -> str | None:
+        if self.can(Capability.LEFTOVERS):
+            return await self.call(lambda: self.backend.leftovers.aidentity())
+        return await carried.identify(self._read, self._write) if self._carries else None
 
     async def aclose(self) -> None:
         """Remove what is due, and close the worker-side backend."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from asyncstore import Asset, AssetScope, ManualClock, MemoryBackend
+from tests.conformance.backends import MinimalBackend
 from tests.offload.support import TASK
 from tests.offload.test_garbage import open_on
 from tests.offload.test_object_storage import objects
@@ -69,3 +70,26 @@ async def test_what_somebody_else_put_there(root: Path, clock: ManualClock) -> N
         clock.advance(2 * DAY)
         assert (await store.acleanup()).objects == 0
         assert objects(root) == before
+
+
+async def test_the_values_of_another_store_of_the_same_path_that_remembers_nothing(
+    root: Path, clock: ManualClock
+) -> None:
+    async with open_on(root, MinimalBackend(), clock) as one, open_on(root, MinimalBackend(), clock) as other:
+        await one.task_state(TASK).aset("key", 1)
+        clock.advance(2 * DAY)
+        assert "belongs to another store" in ((await other.acleanup()).objects_skipped or "")
+        assert await one.task_state(TASK).aget("key") == 1
+        assert (await one.acleanup()).objects_skipped is None
+
+
+async def test_a_backend_that_does_not_tell_which_store_it_is(root: Path, clock: ManualClock) -> None:
+    class Registering(MinimalBackend):
+        async def aregister_asset(self, asset: Asset) -> AssetScope:
+            raise NotImplementedError
+
+    async with open_on(root, Registering(), clock) as store:
+        await store.task_state(TASK).aset("key", 1)
+        clock.advance(2 * DAY)
+        assert "does not tell" in ((await store.acleanup()).objects_skipped or "")
+        assert await store.task_state(TASK).aget("key") == 1
