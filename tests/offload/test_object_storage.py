@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -23,6 +24,7 @@ from asyncstore import (
     Store,
     ValueTooLargeError,
     VersionConflictError,
+    WorkerBackendError,
 )
 from asyncstore.backends.objects import content
 from asyncstore.backends.objects.connections import parse_url
@@ -292,6 +294,8 @@ async def test_long_and_awkward_names(store: Store) -> None:
         ("s3://bucket/" + "x" * 1000, "1,024"),
         ("s3://bucket/?secret=hunter2", "query"),
         ("file://relative/path", "three slashes"),
+        ("key:hunter2@bucket", "allowed is a URL such as"),
+        ("s3//key:hunter2@bucket", "allowed is a URL such as"),
     ],
 )
 async def test_a_wrong_url_fails_at_start(url: str, problem: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -300,15 +304,27 @@ async def test_a_wrong_url_fails_at_start(url: str, problem: str, monkeypatch: p
         async with store_on(url, MemoryBackend()):
             pass
     assert "hunter2" not in str(caught.value)
+    with pytest.raises(ConfigurationError, match=problem) as caught:
+        ObjectStorageBackend(url)
+    assert "hunter2" not in str(caught.value)
 
 
 async def test_a_wrong_connection_shows_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
-    for text in ("[]", "{", '{"no_such_option": "hunter2"}'):
+    for text in ("[]", "{", '{"no_such_option": "hunter2"}', '{"retry_config": "hunter2"}', '{"client_options": ["hunter2"]}'):
         monkeypatch.setenv("ASYNCSTORE_CONN_MY_LAKE", text)
         with pytest.raises(ConfigurationError) as caught:
             async with store_on("s3://my-lake@bucket/", MemoryBackend()):
                 pass
         assert "hunter2" not in str(caught.value)
+
+
+async def test_an_endpoint_with_a_password_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {"key": "k", "secret": "s", "region": "x", "endpoint_url": "http://me:hunter2@127.0.0.1:1"}
+    monkeypatch.setenv("ASYNCSTORE_CONN_LAKE", json.dumps({**options, "retry_config": {"max_retries": 0}}))
+    async with store_on("s3://lake@bucket/", MemoryBackend()) as store:
+        with pytest.raises(WorkerBackendError, match=r"http://\*\*\*@127.0.0.1") as caught:
+            await store.task_state(TASK).aset("key", 1)
+    assert "hunter2" not in str(caught.value)
 
 
 def test_urls_are_read() -> None:

@@ -20,10 +20,10 @@ from ...settings import Settings, load_settings
 from ...values import JsonValue, decode, encode
 from .compression import check_compression
 from .connections import parse_url
-from .content import WHOLE, Mismatch, Written, read, read_header, write
+from .content import MAX_WHOLE, WHOLE, Mismatch, Written, read, read_header, write
 from .places import MARKER, parse, reference_of
 from .standing import StandingObjects, place_of
-from .storage import Missing, Objects
+from .storage import Missing, Objects, TooLarge
 
 __all__ = ["ObjectStorageBackend"]
 
@@ -164,18 +164,18 @@ class ObjectStorageBackend(BaseStoreBackend, Keeper):
                 return await in_worker_thread(lambda: self._read_large(path, reference), abandon=True)
             if self._objects.is_local:
                 return await in_worker_thread(lambda: self._read_local(path, reference), abandon=True)
-            data = await self._objects.get(path)
+            data = await self._objects.get(path, MAX_WHOLE)
             return await in_worker_thread(lambda: read(io.BytesIO(data), reference.size, reference.digest))
         except Missing:
             problem = "is gone"
-        except Mismatch as error:
+        except (Mismatch, TooLarge) as error:
             problem = f"is not what its row says was written: {error}"
         raise BrokenReferenceError(
             f"the object of key {place.key!r}, {path} in {self._objects}, {problem}; the next set of the key repairs it"
         )
 
     def _read_local(self, path: str, reference: Reference) -> JsonValue:
-        return read(io.BytesIO(self._objects.get_now(path)), reference.size, reference.digest)
+        return read(io.BytesIO(self._objects.get_now(path, MAX_WHOLE)), reference.size, reference.digest)
 
     def _read_large(self, path: str, reference: Reference) -> JsonValue:
         with self._objects.open(path) as file:

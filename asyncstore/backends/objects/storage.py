@@ -15,9 +15,9 @@ from obstore.exceptions import AlreadyExistsError, PermissionDeniedError, Unauth
 
 from ...errors import ConfigurationError, StoreError, WorkerBackendError
 from ...offload.hooks import in_worker_thread
-from .connections import Target, open_client, secrets_of
+from .connections import Target, hide, open_client, secrets_of
 
-__all__ = ["Missing", "Objects"]
+__all__ = ["Missing", "Objects", "TooLarge"]
 
 #: Bytes of a part of a large object, and parts on their way at once.
 _PART = 5 * 1024 * 1024
@@ -30,6 +30,10 @@ _MOST_SETTLED = 10_000
 
 class Missing(Exception):
     """Say that there is no such object."""
+
+
+class TooLarge(Exception):
+    """Say that an object is larger than what was put there."""
 
 
 class Objects:
@@ -54,7 +58,7 @@ class Objects:
     def _explained(self, what: str) -> Generator[None]:
         try:
             yield
-        except (StoreError, Missing):
+        except (StoreError, Missing, TooLarge):
             raise
         except FileNotFoundError as error:
             if "NoSuchBucket" in str(error) or "ContainerNotFound" in str(error):
@@ -67,9 +71,7 @@ class Objects:
 
     def _error(self, what: str, meaning: str | None, error: BaseException) -> WorkerBackendError:
         # The first lines say what happened; what follows repeats it as the client's own structures.
-        said = " ".join(str(error).partition("Debug source:")[0].split())
-        for secret in self._secrets:
-            said = said.replace(secret, "***")
+        said = hide(" ".join(str(error).partition("Debug source:")[0].split()), self._secrets)
         return WorkerBackendError(f"{self}: could not {what}: {f'{meaning}: ' if meaning else ''}{said[:600]}")
 
     async def put(self, path: str, data: bytes, *, only_new: bool = False) -> bool:
@@ -99,10 +101,12 @@ class Objects:
             if self._root is not None:
                 self._settle(path)
 
-    def get_now(self, path: str) -> bytes:
+    def get_now(self, path: str, at_most: int) -> bytes:
         """Do what `get` does, in a thread."""
         with self._explained(f"read {path}"):
-            return bytes(obstore.get(self._client, path).bytes())
+            found = obstore.get(self._client, path)
+            _check_size(found.meta["size"], at_most)
+            return bytes(found.bytes())
 
     def put_pieces(self, path: str, pieces: Iterable[bytes]) -> None:
         """Put a large object, part by part; to be called in a thread."""
@@ -133,13 +137,16 @@ class Objects:
         if len(self._settled) > _MOST_SETTLED:
             self._settled.clear()
 
-    async def get(self, path: str) -> bytes:
+    async def get(self, path: str, at_most: int | None = None) -> bytes:
         """Get an object in one piece.
 
+        :param at_most: how many bytes it may have; None for any number.
         :raises Missing: there is none.
+        :raises TooLarge: it has more; they are not read.
         """
         with self._explained(f"read {path}"):
             found = await obstore.get_async(self._client, path)
+            _check_size(found.meta["size"], at_most)
             return bytes(await found.bytes_async())
 
     async def get_head(self, path: str) -> bytes:
@@ -214,6 +221,11 @@ class Objects:
                 f"{self}: this file system does not tell names apart that differ only in case, as keys "
                 "may; use another one"
             )
+
+
+def _check_size(size: int, at_most: int | None) -> None:
+    if at_most is not None and size > at_most:
+        raise TooLarge(f"it has {size:,} bytes")
 
 
 def _sync(place: Path) -> None:
