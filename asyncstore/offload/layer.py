@@ -19,12 +19,21 @@ from ..blocking import inline
 from ..changes import Change, Clear, Commit, CommitResult, Delete, Put
 from ..core import Core
 from ..errors import (
+    AssetError,
     AssetInactiveError,
     AssetNotFoundError,
     BrokenReferenceError,
-    OutcomeUnknownError,
+    ConfigurationError,
+    LeaseLostError,
+    SchemaError,
+    StoreBusyError,
+    StoreClosedError,
     StoreError,
+    StoreFullError,
+    StoreReadOnlyError,
     UnsupportedOperationError,
+    VersionConflictError,
+    WorkerBackendError,
 )
 from ..records import StoredEntry
 from ..registration import carried
@@ -113,10 +122,8 @@ class OffloadingCore(Core):
     keeps = True
 
     def encode(self, key: str, value: object) -> str:
-        """Write a value as JSON text, or hold it until it is kept; what is large is judged off the event loop."""
-        if is_small(value):
-            encode(value)
-        return Pending.of(value)
+        """Hold a value until it is kept: as it is now, but what is large, which is judged off the event loop."""
+        return Pending.of(decode(encode(value)) if is_small(value) else value)
 
     def decode(self, text: str) -> JsonValue:
         """Read a value from what `get` gave."""
@@ -203,7 +210,12 @@ class OffloadingCore(Core):
 
     async def _keep_one(self, place: Place, text: str) -> str:
         assert isinstance(text, Pending)  # noqa: S101 - only those come here
-        return await self.keeper.akeep(place, text.value)
+        try:
+            return await self.keeper.akeep(place, text.value)
+        except RuntimeError as error:  # what Python says of a dict that changes while it is gone through
+            raise WorkerBackendError(
+                f"the value of key {place.key!r} could not be kept: {error}; it must not be changed until it is"
+            ) from error
 
     async def _try_to(self, function: Callable[[], Awaitable[object]]) -> None:
         # What cannot be removed now is removed by garbage collection.
@@ -362,10 +374,15 @@ def _asset_place(scope: AssetScope, key: str) -> Place:
     return Place("asset", scope.name or "", key)  # for messages only
 
 
+#: What is raised before a row is touched, or undoes what was done. After anything else the row may be there.
+_SURE = (
+    *(AssetError, ConfigurationError, LeaseLostError, SchemaError, StoreClosedError, VersionConflictError),
+    *(StoreBusyError, StoreFullError, StoreReadOnlyError, UnsupportedOperationError, ValueError, TypeError),
+)
+
+
 def _surely_failed(error: BaseException) -> bool:
-    if isinstance(error, OutcomeUnknownError):
-        return False
-    return isinstance(error, StoreError | ValueError | TypeError | LookupError)
+    return isinstance(error, _SURE)
 
 
 async def _together(functions: Sequence[Callable[[], Awaitable[T]]]) -> list[T | BaseException]:

@@ -86,7 +86,9 @@ def parse_url(url: str) -> Target:
     scheme, _, rest = url.partition("://")
     kind = _KINDS.get(scheme.lower())
     if "://" not in url:  # what it is nobody knows: a password, perhaps
-        raise ConfigurationError(f"{_OPTION}: allowed is a URL such as s3://connection@bucket/prefix/ or file:///folder")
+        raise ConfigurationError(
+            f"{_OPTION}: allowed is a URL such as s3://connection@bucket/prefix/ or file:///folder"
+        )
     if kind is None:
         raise ConfigurationError(
             f"{_OPTION}: {scheme!r} cannot be used: allowed are s3, gs, az, file and memory, which put an object whole "
