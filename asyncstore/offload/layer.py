@@ -6,7 +6,6 @@ value; and what the commit replaced goes after it.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
@@ -19,20 +18,11 @@ from ..blocking import inline
 from ..changes import Change, Clear, Commit, CommitResult, Delete, Put
 from ..core import Core
 from ..errors import (
-    AssetError,
     AssetInactiveError,
     AssetNotFoundError,
     BrokenReferenceError,
-    ConfigurationError,
-    LeaseLostError,
-    SchemaError,
-    StoreBusyError,
-    StoreClosedError,
     StoreError,
-    StoreFullError,
-    StoreReadOnlyError,
     UnsupportedOperationError,
-    VersionConflictError,
     WorkerBackendError,
 )
 from ..records import StoredEntry
@@ -43,8 +33,10 @@ from .abandoned import Tell, remove_abandoned
 from .abc import Keeper, Place
 from .collecting import Collector
 from .in_place import InPlaceKeeper
+from .outcomes import surely_failed
 from .stored import Loaded, Pending, is_reference
 from .telling import InlineTeller
+from .together import together
 from .weighing import is_small
 
 __all__ = ["OffloadingCore"]
@@ -52,8 +44,8 @@ __all__ = ["OffloadingCore"]
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
-#: Objects that one call writes or reads at once at most.
-_AT_ONCE = 64
+#: How the writer of a checkpoint begins.
+_WATCHER = "watcher:"
 
 
 class OffloadingCore(Core):
@@ -200,7 +192,7 @@ class OffloadingCore(Core):
         return replace(commit, changes=changed), made
 
     async def _keep_all(self, pairs: Sequence[tuple[Place, str]]) -> list[str]:
-        found = await _together([partial(self._keep_one, place, text) for place, text in pairs])
+        found = await together([partial(self._keep_one, place, text) for place, text in pairs])
         errors = [each for each in found if isinstance(each, BaseException)]
         texts = [each for each in found if isinstance(each, str)]
         if errors:
@@ -239,7 +231,7 @@ class OffloadingCore(Core):
         try:
             result = await super().commit(commit, session)
         except BaseException as error:
-            if _surely_failed(error):
+            if surely_failed(error):
                 await self.discard(made)
             raise
         await self._after(commit.changes, removing, replaced, session)
@@ -273,7 +265,7 @@ class OffloadingCore(Core):
         try:
             await super().set(scope, key, kept.value, expires_at, session)
         except BaseException as error:
-            if _surely_failed(error):
+            if surely_failed(error):
                 await self.discard(made)
             raise
         await self._after(commit.changes, (), replaced, session)
@@ -314,7 +306,8 @@ class OffloadingCore(Core):
     async def _load(self, scope: Scope, key: str, text: str | None, session: Any) -> str | None:
         while text is not None and not isinstance(text, Loaded):
             if not is_reference(text):
-                self._teller.tell(scope, key, text)
+                if self._teller.is_due(scope, key, text):
+                    await self._tell(scope, key, session)
                 return text
             try:
                 return await self.work(partial(self._load_one, scope, key, text))
@@ -323,6 +316,14 @@ class OffloadingCore(Core):
                 if text == before:
                     raise
         return text
+
+    async def _tell(self, scope: Scope, key: str, session: Any) -> None:
+        # Checkpoints of watchers stay in the store where what is kept is overwritten; `prepare` says so.
+        if not self.keeper.immutable and isinstance(scope, AssetScope) and self.commits:
+            entry = await super().get_entry(scope, key, session)
+            if entry is not None and (entry.updated_by or "").startswith(_WATCHER):
+                return
+        self._teller.tell(scope, key)
 
     async def _load_one(self, scope: Scope, key: str, text: str) -> str:
         place = Place("task", scope.ti_id, key) if isinstance(scope, TaskScope) else _asset_place(scope, key)
@@ -334,7 +335,8 @@ class OffloadingCore(Core):
         entry = await super().get_entry(scope, key, session)
         while entry is not None:
             if not is_reference(entry.text):
-                self._teller.tell(scope, key, entry.text)
+                if self._teller.is_due(scope, key, entry.text):
+                    await self._tell(scope, key, session)
                 break
             try:
                 return replace(entry, text=await self.work(partial(self._load_one, scope, key, entry.text)))
@@ -345,18 +347,34 @@ class OffloadingCore(Core):
         return entry
 
     async def get_many(self, scope: Scope, keys: list[str], session: Any = None) -> dict[str, str]:
-        """Read several keys and load their values, several at once."""
+        """Read several keys and load their values, several at once, as of one moment where the backend can."""
         texts = await super().get_many(scope, keys, session)
-        kept = [key for key, text in texts.items() if is_reference(text) and not isinstance(text, Loaded)]
-        loads = [partial(self._load_one, scope, key, texts[key]) for key in kept]
-        found = await self.work(lambda: _together(loads)) if loads else []
-        for key, each in zip(kept, found, strict=True):
-            if isinstance(each, BaseException) and not isinstance(each, BrokenReferenceError):
-                raise each
-            if isinstance(each, str):
-                texts[key] = each
-        loaded = {key: await self._load(scope, key, text, session) for key, text in texts.items()}
-        return {key: text for key, text in loaded.items() if text is not None}
+        while True:
+            kept = {key: text for key, text in texts.items() if is_reference(text)}
+            loads = [partial(self._load_one, scope, key, text) for key, text in kept.items()]
+            loaded = await self.work(partial(together, loads)) if loads else []
+            found = dict(zip(kept, loaded, strict=True))
+            errors = {key: each for key, each in found.items() if isinstance(each, BaseException)}
+            if not errors:
+                break
+            texts = await self._read_anew(scope, keys, kept, errors, session)
+        for key in texts.keys() - kept.keys():
+            if self._teller.is_due(scope, key, texts[key]):
+                await self._tell(scope, key, session)
+        return texts | {key: each for key, each in found.items() if isinstance(each, str)}
+
+    async def _read_anew(
+        self, scope: Scope, keys: list[str], kept: dict[str, str], errors: dict[str, BaseException], session: Any
+    ) -> dict[str, str]:
+        # All of them, so that they are of one moment, unless one is broken indeed.
+        for error in errors.values():
+            if not isinstance(error, BrokenReferenceError):
+                raise error
+        texts = await super().get_many(scope, keys, session)
+        for key, error in errors.items():
+            if texts.get(key) == kept[key]:
+                raise error
+        return texts
 
     async def watch(self, scope: Scope, key: str) -> AsyncIterator[str | None]:
         """Follow one key, each value loaded."""
@@ -372,29 +390,3 @@ class OffloadingCore(Core):
 
 def _asset_place(scope: AssetScope, key: str) -> Place:
     return Place("asset", scope.name or "", key)  # for messages only
-
-
-#: What is raised before a row is touched, or undoes what was done. After anything else the row may be there.
-_SURE = (
-    *(AssetError, ConfigurationError, LeaseLostError, SchemaError, StoreClosedError, VersionConflictError),
-    *(StoreBusyError, StoreFullError, StoreReadOnlyError, UnsupportedOperationError, ValueError, TypeError),
-)
-
-
-def _surely_failed(error: BaseException) -> bool:
-    return isinstance(error, _SURE)
-
-
-async def _together(functions: Sequence[Callable[[], Awaitable[T]]]) -> list[T | BaseException]:
-    if len(functions) == 1:  # the everyday case, without a task
-        try:
-            return [await functions[0]()]
-        except Exception as error:
-            return [error]
-    turns = asyncio.Semaphore(_AT_ONCE)
-
-    async def run(function: Callable[[], Awaitable[T]]) -> T:
-        async with turns:
-            return await function()
-
-    return await asyncio.gather(*map(run, functions), return_exceptions=True)

@@ -226,6 +226,24 @@ async def test_a_reader_that_comes_late_reads_the_newer_row(store: Store, monkey
         assert getattr(found, "value", found) == 2
 
 
+async def test_several_values_are_of_one_moment(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = store.task_state(TASK)
+    await state.aset_many({"a": 1, "b": 1})
+    load = ObjectStorageBackend.aload
+    changed = False
+
+    async def late(self: ObjectStorageBackend, place: Any, text: str) -> Any:
+        nonlocal changed
+        if place.key == "b" and not changed:
+            changed = True
+            await state.aset_many({"a": 2, "b": 2})
+            await self.adiscard([text])
+        return await load(self, place, text)
+
+    monkeypatch.setattr(ObjectStorageBackend, "aload", late)
+    assert await state.aget_many(["a", "b"]) == {"a": 2, "b": 2}
+
+
 async def test_the_threshold_decides_and_may_change(root: Path, backend: BaseStoreBackend) -> None:
     values = {"small": "x" * 8, "large": "x" * 9}
     async with store_on(root, backend, threshold=11, compression="gzip") as store:
