@@ -53,12 +53,12 @@ class OffloadingCore(Core):
 
     :param backend: the backend of the rows.
     :param worker: the worker-side backend.
-    :param grace: how old an object without a row is before it counts as abandoned.
+    :param grace: how old an object without a row is before it counts as abandoned; None where none ever does.
     :param options: as for `Core`.
     """
 
     def __init__(
-        self, backend: BaseStoreBackend, worker: BaseStoreBackend, *, grace: timedelta, **options: Any
+        self, backend: BaseStoreBackend, worker: BaseStoreBackend, *, grace: timedelta | None, **options: Any
     ) -> None:
         super().__init__(backend, **options)
         self._grace = grace
@@ -96,6 +96,8 @@ class OffloadingCore(Core):
             tell(paths)
 
         count = await self.collector.drain(note, dry_run=dry_run)
+        if self._grace is None:
+            return count, None
         more, skipped = await remove_abandoned(self, self._grace, told, dry_run=dry_run, tell=tell)
         return count + more, skipped
 

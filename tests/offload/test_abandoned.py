@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from asyncstore import Asset, AssetScope, ManualClock, MemoryBackend
+from asyncstore import Asset, AssetScope, ManualClock, MemoryBackend, ObjectStorageBackend
+from asyncstore.settings import CommonIoSettings, CommonSettings
 from tests.conformance.backends import MinimalBackend
-from tests.offload.support import TASK
-from tests.offload.test_garbage import open_on
+from tests.offload.support import TASK, open_with
+from tests.offload.test_garbage import abandon, open_on
 from tests.offload.test_object_storage import objects
 
 pytestmark = pytest.mark.anyio
@@ -81,6 +82,17 @@ async def test_the_values_of_another_store_of_the_same_path_that_remembers_nothi
         assert "belongs to another store" in ((await other.acleanup()).objects_skipped or "")
         assert await one.task_state(TASK).aget("key") == 1
         assert (await one.acleanup()).objects_skipped is None
+
+
+async def test_nothing_is_abandoned_where_the_option_says_so(root: Path, clock: ManualClock) -> None:
+    io = CommonIoSettings(state_store_objectstorage_path=root.as_uri(), state_store_objectstorage_abandoned_days=0)
+    backend = MemoryBackend(clock=clock)
+    async with open_with(ObjectStorageBackend, backend, common=CommonSettings(io=io)) as store:
+        await store.task_state(TASK).aset("key", 1)
+        await abandon(store, "key", 2)
+        clock.advance(20 * DAY)
+        assert (await store.acleanup()).objects == 0
+    assert len(objects(root)) == 2
 
 
 async def test_a_backend_that_does_not_tell_which_store_it_is(root: Path, clock: ManualClock) -> None:

@@ -442,6 +442,18 @@ async def test_a_large_value_that_is_changed_on_its_way(store: Store, monkeypatc
     assert await store.task_state(TASK).aget("key") == "old"
 
 
+async def test_a_folder_that_went_is_synced_anew(store: Store, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr("asyncstore.backends.objects.storage._sync", synced.append)
+    state = store.task_state(TASK)
+    for _ in range(2):
+        synced.clear()
+        await state.aset("key", 1)
+        assert {root / "dag" / "run" / "task" / "-1" / "key", root / "dag", root} <= set(synced)
+        await state.adelete("key")
+        assert not (root / "dag").exists()
+
+
 class Forgetful(MinimalBackend):
     """Writes, and then does not know that it did."""
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, final
 
 from ...abc import BaseStoreBackend, Capability
 from ...clock import Clock, SystemClock
-from ...errors import BrokenReferenceError, ConfigurationError, StoreCorruptError
+from ...errors import BrokenReferenceError, ConfigurationError, StoreCorruptError, WorkerBackendError
 from ...offload.abc import Keeper, Kept, Place
 from ...offload.hooks import Kind, in_worker_thread
 from ...offload.stored import IMMUTABLE, Reference
@@ -113,15 +113,30 @@ class ObjectStorageBackend(BaseStoreBackend, Keeper):
     async def _leave_identity(self) -> None:
         if self.identity is None or self._known:
             return
-        if not await self._objects.put(MARKER, self.identity.encode(), only_new=True):
-            owner = await self.aowner()
-            if owner != self.identity:
-                _log.warning(
-                    "%s belongs to another store: both keep their values there, but abandoned objects are removed for "
-                    "that one only; give every store a path of its own",
-                    self,
-                )
         self._known = True
+        try:
+            owner = await self._claim(self.identity)
+        except WorkerBackendError as error:  # the value is there all the same
+            _log.warning("it could not be left in %s whose it is; the next process tries again: %s", self, error)
+            return
+        except BaseException:
+            self._known = False
+            raise
+        if owner != self.identity:
+            _log.warning(
+                "%s belongs to another store: both keep their values there, but abandoned objects are removed for "
+                "that one only; give every store a path of its own",
+                self,
+            )
+
+    async def _claim(self, identity: str) -> str | None:
+        try:
+            if await self._objects.put(MARKER, identity.encode(), only_new=True):
+                return identity
+        except WorkerBackendError:  # not every S3 knows conditional puts
+            if await self.aowner() is None:
+                await self._objects.put(MARKER, identity.encode())
+        return await self.aowner()
 
     async def aowner(self) -> str | None:
         """Give the identity of the store that kept something there first."""

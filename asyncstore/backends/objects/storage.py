@@ -81,6 +81,8 @@ class Objects:
         :return: whether it was put.
         """
         with self._explained(f"write {path}"):
+            if self._root is not None:
+                await in_worker_thread(lambda: self._unsettle(path))
             try:
                 await obstore.put_async(self._client, path, data, mode="create" if only_new else "overwrite")
             except AlreadyExistsError:
@@ -97,6 +99,7 @@ class Objects:
     def put_now(self, path: str, data: bytes) -> None:
         """Do what `put` does, in a thread."""
         with self._explained(f"write {path}"):
+            self._unsettle(path)
             obstore.put(self._client, path, data)
             if self._root is not None:
                 self._settle(path)
@@ -111,6 +114,7 @@ class Objects:
     def put_pieces(self, path: str, pieces: Iterable[bytes]) -> None:
         """Put a large object, part by part; to be called in a thread."""
         with self._explained(f"write {path}"):
+            self._unsettle(path)
             obstore.put(
                 self._client,
                 path,
@@ -121,6 +125,13 @@ class Objects:
             )
             if self._root is not None:
                 self._settle(path)
+
+    def _unsettle(self, path: str) -> None:
+        # A folder goes with its last object: what is made anew is not on the disk because the one before it was.
+        folder = None if self._root is None else (self._root / path).parent
+        while folder is not None and folder != self._root and not folder.exists():
+            self._settled.discard(folder)
+            folder = folder.parent
 
     def _settle(self, path: str) -> None:
         # The row must not reach the disk before what it refers to.
