@@ -118,7 +118,7 @@ class Keeper(ABC):
             yield page
 
     async def aplace(self, kept: Kept) -> Place | None:
-        """Ask an object what it belongs to; None where it does not say."""
+        """Ask an object what it belongs to; None where it does not say, or is not where it belongs."""
         return kept.place
 
 
