@@ -1,4 +1,4 @@
-"""The class that the documentation shows, which is written as for Apache Airflow, against a real server."""
+"""The class that the documentation shows, against a real server."""
 
 from __future__ import annotations
 
