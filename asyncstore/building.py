@@ -15,7 +15,7 @@ __all__ = ["Parts"]
 
 
 class Parts:
-    """Have the classes of a store's backends at hand; imports them, which takes a while.
+    """Have the classes of a store's backends at hand; imports them, and makes the worker-side one, which take a while.
 
     :param settings: the options.
     :param clock: tells when values expire; None for the system's, or the database's own.
@@ -28,10 +28,12 @@ class Parts:
         self._clock = clock
         self._given = given
         self._make = None if given is not None else choose(settings, clock)
-        self._make_worker = choose_worker(settings, clock)
+        make_worker = choose_worker(settings, clock)
+        # Its hooks are called in any thread, so it can as well be made in this one: clients read files as they begin.
+        self._worker = None if make_worker is None else make_worker()
 
     def build(self) -> Core:
-        """Make the backends, where they are used: they may be bound to a thread or an event loop."""
+        """Make the backend of the rows, where it is used: it may be bound to a thread or an event loop."""
         state_store = self._settings.state_store
         options: dict[str, Any] = {
             "clock": self._clock or SystemClock(),
@@ -40,13 +42,14 @@ class Parts:
         }
         backend = self._make() if self._make is not None else self._given
         assert backend is not None  # noqa: S101 - one of the two is there
-        if self._make_worker is None:
+        if self._worker is None:
             return Core(backend, **options)
         # Few programs have one: the others need not load what it takes.
         from .offload.layer import OffloadingCore
 
-        grace = timedelta(days=self._settings.common.io.state_store_objectstorage_abandoned_days)
-        return OffloadingCore(backend, self._make_worker(), grace=grace, **options)
+        days = self._settings.common.io.state_store_objectstorage_abandoned_days
+        grace = timedelta(days=days) if days else None
+        return OffloadingCore(backend, self._worker, grace=grace, **options)
 
 
 def _default_retention(days: float) -> timedelta | None:

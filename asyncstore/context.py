@@ -50,6 +50,8 @@ class TaskContext:
         self._clear_on_success = clear_on_success
         self._updated_by = f"task:{scope.ti_id}"
         self._asset_state: AssetStoreAccessors | None = None
+        #: The external jobs of this attempt, by name.
+        self.jobs: dict[str, object] = {}
         #: The state of this task instance.
         self.task_state = TaskStoreAccessor(core, scope, updated_by=self._updated_by)
 
@@ -79,6 +81,7 @@ class TaskContext:
         raise KeyError(f"a task context has 'task_state' and 'asset_state', not {name!r}")
 
     async def __aenter__(self) -> Self:
+        self.jobs.clear()
         # An asset declared twice, by its name and by its URI, is one asset.
         declared: dict[int | str | None, tuple[Asset, AssetScope]] = {}
         for asset in self._assets:

@@ -9,11 +9,14 @@ from urllib.parse import quote, unquote
 
 from .values import JsonValue, decode, encode
 
-__all__ = ["Asset", "AssetScope", "Scope", "TaskScope", "Watcher", "check_key", "check_text", "scope_of"]
+__all__ = ["JOB_PREFIX", "Asset", "AssetScope", "Scope", "TaskScope", "Watcher", "check_key", "check_text", "scope_of"]
 
 MAX_ID_BYTES = 250
 MAX_KEY_BYTES = 512
 MAX_ASSET_BYTES = 1500
+
+#: What the keys begin with under which the state of a task says what is known of its external jobs.
+JOB_PREFIX = "resumable-job/"
 
 
 def check_text(text: object, what: str, limit: int) -> None:

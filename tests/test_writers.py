@@ -43,7 +43,7 @@ def database_template(postgres: Databases) -> str:
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgresql"])
-async def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str | None:
+def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str | None:
     if request.param == "memory":
         return None
     if request.param == "sqlite":

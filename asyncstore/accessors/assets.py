@@ -85,4 +85,7 @@ def _means(asked: Asset | AssetScope, declared: Asset, scope: AssetScope) -> boo
         return asked.uri in {declared.uri, scope.uri}
     if asked == declared or asked.explicit_name == scope.name:
         return True
-    return asked.explicit_name is None and asked.explicit_uri in {declared.explicit_uri, scope.uri}
+    if asked.explicit_uri is None or asked.explicit_uri not in {declared.explicit_uri, scope.uri}:
+        return False
+    # One that was known by its URI alone when it was declared may have got a name since.
+    return asked.explicit_name is None or (declared.explicit_name is None and scope.name == asked.explicit_uri)

@@ -4,68 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
-from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
-from typing import Any, Generic, Protocol, TypeVar, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import anyio
 
-from ..blocking import inline, run_on_portal
 from ..errors import JobFailedError, JobGoneError
 from ..values import decode, encode
-from .keeping import Found, Keeper
-from .record import JobRecord, JobStatus, new_record
+from .calling import awaited, call, to_the_end
+from .keeping import Found, RecordKeeper
+from .record import JobRecord, JobStatus, checked, new_record
 
-__all__ = ["Attempt", "cancel_job", "checked"]
+if TYPE_CHECKING:
+    from .job import ResumableJob
+
+__all__ = ["Attempt", "cancel_job"]
 
 logger = logging.getLogger("asyncstore")
 
 T = TypeVar("T")
-R_co = TypeVar("R_co", covariant=True)
-
-#: Seconds that the id of a job gets to be stored where its attempt is cancelled.
-_STORE_SECONDS = 10.0
-
-
-class Job(Protocol[R_co]):
-    """Be the part of a `ResumableJob` that its user writes."""
-
-    keep_result: bool
-
-    async def submit(self, token: str) -> Any:
-        """Start the job."""
-        ...
-
-    async def status(self, job_id: Any) -> JobStatus:
-        """Tell how it is."""
-        ...
-
-    async def poll(self, job_id: Any) -> JobStatus:
-        """Wait for it."""
-        ...
-
-    async def result(self, job_id: Any) -> R_co:
-        """Give what it came to."""
-        ...
-
-    async def stop(self, job_id: Any) -> None:
-        """Have it ended."""
-        ...
-
-
-def checked(status: object, where: str) -> JobStatus:
-    """Refuse what is no status.
-
-    :param status: what a method of the user's returned.
-    :param where: its name.
-    :raises TypeError: it is no `JobStatus`, nor the text of one.
-    """
-    try:
-        return JobStatus(cast("str", status))
-    except ValueError:
-        allowed = ", ".join(f"JobStatus.{each.name}" for each in JobStatus)
-        raise TypeError(f"{where} returned {status!r}; it returns one of {allowed}") from None
 
 
 class Attempt(Generic[T]):
@@ -75,7 +33,7 @@ class Attempt(Generic[T]):
     :param keeper: where it is written down.
     """
 
-    def __init__(self, job: Job[T], keeper: Keeper) -> None:
+    def __init__(self, job: ResumableJob[T], keeper: RecordKeeper) -> None:
         self._job = job
         self._keeper = keeper
         #: The token of the submission that this attempt began.
@@ -86,7 +44,11 @@ class Attempt(Generic[T]):
         found = await self._keeper.read()
         while True:
             record = found.record
-            if record is None or record.outcome is JobStatus.FAILED:
+            if record is None:
+                found = await self._begin(found)
+            elif record.outcome is JobStatus.FAILED:
+                if record.token == self._begun:  # another attempt followed the job, and saw it fail first
+                    raise self._failed(record)
                 found = await self._begin(found)
             elif record.job_id is None:
                 found = await self._submit(found, record)
@@ -102,11 +64,11 @@ class Attempt(Generic[T]):
         # The token is stored before anybody hears of it: whoever comes after uses the same one.
         before = found.record
         record = new_record(1 if before is None else before.submission + 1)
-        if before is not None:
-            logger.info("%s: %s failed; another is submitted", self._keeper, _named(before.job_id))
         written = await self._keeper.replace(found, record)
         if written is None:
             return await self._keeper.read()
+        if before is not None:
+            logger.info("%s: %s failed; another is submitted", self._keeper, _named(before.job_id))
         self._begun = record.token
         return written
 
@@ -114,15 +76,18 @@ class Attempt(Generic[T]):
         if record.token != self._begun:
             logger.info("%s: may have been submitted before; submitted again with the same token", self._keeper)
         job_id = await call(self._job.submit, record.token)
-        return await to_the_end(self._store_id(found, record, job_id))
+        name = f"{self._keeper}: store the id of {_named(job_id)}"
+        return await to_the_end(partial(self._store_id, found, record, job_id), name=name)
 
     async def _store_id(self, found: Found, record: JobRecord, job_id: object) -> Found:
         # From here on the job runs: whatever goes wrong, its id must be found somewhere.
         try:
             if job_id is None:
                 raise TypeError(f"{type(self._job).__name__}.submit returned None; it returns the id of the job")
-            known = JobRecord(record.token, record.submission, decode(encode(job_id)))
+            known = replace(record, job_id=decode(encode(job_id)))
             written = await self._keeper.replace(found, known)
+        except asyncio.CancelledError:
+            raise  # it is done again, or told of, in `to_the_end`
         except BaseException:
             logger.error("%s: %s was submitted, but its id could not be stored", self._keeper, _named(job_id))
             raise
@@ -147,9 +112,9 @@ class Attempt(Generic[T]):
         if not waited:
             status = checked(await call(job.status, record.job_id), f"{type(job).__name__}.status")
             logger.info("%s: taken up: %s is %s", self._keeper, _named(record.job_id), status)
-        while status is JobStatus.RUNNING:
+        if status is JobStatus.RUNNING:
             waited = True
-            status = checked(await call(job.poll, record.job_id), f"{type(job).__name__}.poll")
+            status = await call(self._poll, record.job_id)
         if status is JobStatus.GONE:
             raise JobGoneError(
                 f"{self._keeper}: its runner does not know {_named(record.job_id)} any more, so nobody can tell how it "
@@ -157,15 +122,28 @@ class Attempt(Generic[T]):
                 record.job_id,
             )
         if status is JobStatus.FAILED and waited:
-            await self._write_down(record, JobRecord(record.token, record.submission, record.job_id, status))
-            raise JobFailedError(
-                f"{self._keeper}: {_named(record.job_id)} failed; the next attempt submits another", record.job_id
-            )
+            await self._write_down(record, replace(record, outcome=status))
+            raise self._failed(record)
         return status
+
+    def _failed(self, record: JobRecord) -> JobFailedError:
+        return JobFailedError(
+            f"{self._keeper}: {_named(record.job_id)} failed; the next attempt submits another", record.job_id
+        )
+
+    async def _poll(self, job_id: object) -> JobStatus:
+        # A `poll` that looks once and returns must keep neither the runner busy nor the event loop to itself.
+        job = self._job
+        while True:
+            began = anyio.current_time()
+            status = checked(await awaited(job.poll, job_id), f"{type(job).__name__}.poll")
+            if status is not JobStatus.RUNNING:
+                return status
+            await anyio.sleep(max(0.0, began + job.poll_interval - anyio.current_time()))
 
     async def _succeed(self, record: JobRecord) -> T:
         result = await call(self._job.result, record.job_id)
-        done = JobRecord(record.token, record.submission, record.job_id, JobStatus.SUCCEEDED)
+        done = replace(record, outcome=JobStatus.SUCCEEDED)
         if self._job.keep_result:
             # What later attempts return, this one does, too: a tuple is a list by then.
             kept = None if result is None else decode(encode(result))
@@ -188,7 +166,7 @@ class Attempt(Generic[T]):
         return await call(self._job.result, record.job_id)
 
 
-async def cancel_job(job: Job[Any], keeper: Keeper) -> bool:
+async def cancel_job(job: ResumableJob[Any], keeper: RecordKeeper) -> bool:
     """Have the runner stop a job, where there is one that may run; tell whether it was asked.
 
     :param job: the job.
@@ -200,47 +178,6 @@ async def cancel_job(job: Job[Any], keeper: Keeper) -> bool:
     await call(job.stop, record.job_id)
     logger.info("%s: %s was asked to stop", keeper, _named(record.job_id))
     return True
-
-
-async def call(method: Callable[..., Awaitable[T]], *args: Any) -> T:
-    """Await a method of the user's; from sync code, on a loop of its own, for as long as it takes.
-
-    :param method: a coroutine function.
-    :param args: its arguments.
-    :raises TypeError: it is none.
-    """
-    if inline():
-        return run_on_portal(lambda: _awaited(method, *args), lock_timeout=threading.TIMEOUT_MAX)
-    return await _awaited(method, *args)
-
-
-async def _awaited(method: Callable[..., Awaitable[T]], *args: Any) -> T:
-    answer = method(*args)
-    if not isinstance(answer, Awaitable):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"{getattr(method, '__qualname__', method)} is no coroutine function; write `async def`")
-    return await answer
-
-
-async def to_the_end(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Await a coroutine that a cancellation of the caller must not cut short.
-
-    :param coroutine: what is awaited; it gets some seconds more where the caller is cancelled.
-    """
-    if inline():
-        return await coroutine
-    task = asyncio.create_task(coroutine, name="asyncstore: store the id of a job")
-    try:
-        await asyncio.wait([task])
-    except asyncio.CancelledError:
-        with anyio.CancelScope(shield=True):
-            await asyncio.wait([task], timeout=_STORE_SECONDS)
-        raise
-    finally:
-        if not task.done():
-            task.cancel()
-        elif not task.cancelled():
-            task.exception()  # seen: where the caller is cancelled, that comes first
-    return task.result()
 
 
 def _named(job_id: object) -> str:

@@ -12,9 +12,9 @@ from ..accessors import TaskStoreAccessor
 from ..blocking import drive
 from ..context import TaskContext
 from ..errors import UnsupportedOperationError
-from .attempt import Attempt, cancel_job, checked
-from .keeping import Keeper
-from .record import JobRecord, JobStatus
+from .attempt import Attempt, cancel_job
+from .keeping import RecordKeeper
+from .record import JobRecord, JobStatus, checked
 
 __all__ = ["ResumableJob"]
 
@@ -55,12 +55,12 @@ class ResumableJob(ABC, Generic[R_co]):
 
     :param name: tells the jobs of one task apart, up to 498 bytes of UTF-8.
     :ivar name: as the parameter; "job" by default.
-    :ivar poll_interval: seconds before `poll` asks for the first time.
+    :ivar poll_interval: seconds before `poll` asks for the first time, at most.
     :ivar poll_interval_max: the longest pause between two questions, in seconds; each is half as long again as the
         one before, and shortened at random by up to half, so that many jobs do not ask all at once.
     :ivar keep_result: store the result beside the id when the job has succeeded, for attempts after that: it must then
-        be a JSON value within `max_value_storage_bytes`. Otherwise it stays with the runner, and `result` is called by
-        each attempt that needs it.
+        be a JSON value within `max_value_storage_bytes`, and stays in the store even where a worker-side backend is
+        configured. Otherwise it stays with the runner, and `result` is called by each attempt that needs it.
     """
 
     name: str = "job"
@@ -111,7 +111,8 @@ class ResumableJob(ABC, Generic[R_co]):
     async def poll(self, job_id: Any) -> JobStatus:
         """Wait until the job is over and tell how it is; by default, ask `status` with growing pauses.
 
-        To be overridden where the runner tells by itself. It is called again where it returns `RUNNING`.
+        To be overridden where the runner tells by itself. Where it returns `RUNNING` it is called again, at most once
+        in `poll_interval`.
 
         :param job_id: what `submit` gave.
         """
@@ -146,8 +147,21 @@ class ResumableJob(ABC, Generic[R_co]):
         :raises JobGoneError: the runner does not know the job. Every attempt raises it until `aforget` is called.
         :raises StoreError: the state cannot be read or written; what the runner does meanwhile is not lost.
         :raises TypeError: `submit` returned no JSON value, or `status` no `JobStatus`.
+        :raises ValueError: another job of that name runs in this context, or did and succeeded.
         """
-        return await Attempt(self, self._keeper(context)).run()
+        keeper = self._keeper(context)
+        jobs = context.jobs if isinstance(context, TaskContext) else {}
+        if jobs.setdefault(self.name, self) is not self:
+            # It would take up the job of the other, and return that one's result.
+            raise ValueError(
+                f"another job of this attempt is named {self.name!r}; give each a name of its own: "
+                f"{type(self).__name__}(name=...)"
+            )
+        try:
+            return await Attempt(self, keeper).run()
+        except BaseException:
+            jobs.pop(self.name, None)
+            raise
 
     def run(self, context: TaskContext | TaskStoreAccessor) -> R_co:
         """Do what `arun` does, from sync code; the methods of the subclass run on an event loop in another thread."""
@@ -173,6 +187,8 @@ class ResumableJob(ABC, Generic[R_co]):
         :param context: a task context, or the state of the task.
         """
         await self._keeper(context).remove()
+        if isinstance(context, TaskContext):
+            context.jobs.pop(self.name, None)
 
     def forget(self, context: TaskContext | TaskStoreAccessor) -> None:
         """Do what `aforget` does, from sync code."""
@@ -193,8 +209,8 @@ class ResumableJob(ABC, Generic[R_co]):
         """Do what `acancel` does, from sync code."""
         return drive(self.acancel(context))
 
-    def _keeper(self, context: TaskContext | TaskStoreAccessor) -> Keeper:
+    def _keeper(self, context: TaskContext | TaskStoreAccessor) -> RecordKeeper:
         state = context.task_state if isinstance(context, TaskContext) else context
         if not isinstance(state, TaskStoreAccessor):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"a job runs in a TaskContext, or on the state of a task, not on {context!r}")
-        return Keeper(state, self.name)
+        return RecordKeeper(state, self.name)

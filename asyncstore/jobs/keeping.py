@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from ..accessors import TaskStoreAccessor
 from ..errors import OutcomeUnknownError, UnsupportedOperationError, VersionConflictError
 from ..retention import NEVER_EXPIRE
+from ..scopes import JOB_PREFIX
 from .record import JobRecord, from_json, to_json
 
-__all__ = ["PREFIX", "Found", "Keeper"]
-
-#: What the key of every job begins with; the name of the job follows.
-PREFIX = "resumable-job/"
+__all__ = ["Found", "RecordKeeper"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +25,11 @@ class Found:
     version: int | None
 
 
-class Keeper:
+class RecordKeeper:
     """Read and write the record of one job.
 
     A write stands on what was read before, so that of two attempts that run at once, one decides and the other
-    follows. On a backend that has no versions, or that refuses `if_version`, the last write wins.
+    follows. On a backend that has no versions, or no `if_version`, the last write wins.
 
     :param state: the state of the task.
     :param name: the name of the job.
@@ -39,10 +37,10 @@ class Keeper:
 
     def __init__(self, state: TaskStoreAccessor, name: str) -> None:
         self._state = state
-        self.key = PREFIX + name
+        self.key = JOB_PREFIX + name
 
     def __str__(self) -> str:
-        return f"job {self.key.removeprefix(PREFIX)!r} of {self._state.scope}"
+        return f"job {self.key.removeprefix(JOB_PREFIX)!r} of {self._state.scope}"
 
     async def read(self) -> Found:
         """Read the record.

@@ -5,11 +5,12 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import cast
 
 from ..errors import StoreError
 from ..values import JsonValue
 
-__all__ = ["JobRecord", "JobStatus", "from_json", "new_record", "to_json"]
+__all__ = ["JobRecord", "JobStatus", "checked", "from_json", "new_record", "to_json"]
 
 _OUTCOMES = ("succeeded", "failed")
 
@@ -26,6 +27,20 @@ class JobStatus(StrEnum):
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     GONE = "gone"
+
+
+def checked(status: object, where: str) -> JobStatus:
+    """Refuse what is no status.
+
+    :param status: what a method of the user's returned.
+    :param where: its name.
+    :raises TypeError: it is no `JobStatus`, nor the text of one.
+    """
+    try:
+        return JobStatus(cast("str", status))
+    except ValueError:
+        allowed = ", ".join(f"JobStatus.{each.name}" for each in JobStatus)
+        raise TypeError(f"{where} returned {status!r}; it returns one of {allowed}") from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """Removing objects that no row ever came to refer to: their writer crashed, or was undone, before its row was there.
 
 An object is abandoned where it is older than any transaction stays open, and the row of its key refers to another one
-or is not there. No two writes share an object, so that none of them is ever referred to again.
+or is not there. No two writes share an object, so that none of them is ever referred to again. Before one goes it is
+asked whose it is: what only looks like ours, such as that of a store whose path is below this one, stays.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ..abc import Capability
 from ..blocking import inline
 from ..clock import from_microseconds
 from ..errors import AssetInactiveError, AssetNotFoundError, StoreCorruptError
@@ -43,11 +43,11 @@ async def remove_abandoned(
     keeper = core.keeper
     if not keeper.immutable:
         return 0, None
-    identity = None
-    if core.can(Capability.LEFTOVERS):
-        identity = await core.call(lambda: core.backend.leftovers.aidentity())
+    if keeper.identity is None:
+        backend = type(core.backend).__name__
+        return 0, f"{backend} does not tell which store it is, so that another's objects could be taken for abandoned"
     owner = await core.work(keeper.aowner)
-    if owner != identity:
+    if owner != keeper.identity:
         if owner is None:
             return 0, None  # this store never wrote anything there
         return 0, f"{keeper} belongs to another store, whose objects must not be taken for abandoned"
@@ -75,19 +75,27 @@ def _text(kept: Kept) -> str:
 
 async def _without_row(core: OffloadingCore, keeper: Keeper, page: Sequence[Kept]) -> list[Kept]:
     async def is_abandoned(kept: Kept) -> bool:
-        place = kept.place or await core.work(lambda: keeper.aplace(kept))
-        if place is None:
+        if kept.place is not None and await _is_referred_to(core, kept.place, kept):
             return False
-        for scope in _scopes(place):
-            if await _refers(core, scope, place.key, kept):
-                return False
-        return True
+        place = await core.work(lambda: keeper.aplace(kept))
+        return place is not None and (place == kept.place or not await _is_referred_to(core, place, kept))
 
     if inline():
         found = [await is_abandoned(each) for each in page]
     else:  # what is asked at once is read in one statement
         found = await asyncio.gather(*map(is_abandoned, page))
     return [each for each, gone in zip(page, found, strict=True) if gone]
+
+
+async def _is_referred_to(core: OffloadingCore, place: Place, kept: Kept) -> bool:
+    try:
+        scopes = _scopes(place)
+    except ValueError:  # the path is none of ours
+        return True
+    for scope in scopes:
+        if await _refers(core, scope, place.key, kept):
+            return True
+    return False
 
 
 def _scopes(place: Place) -> list[Scope]:

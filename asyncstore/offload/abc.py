@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from ..scopes import Scope
+from ..scopes import JOB_PREFIX, Scope, TaskScope
 from ..values import JsonValue
 from .hooks import Kind
 
@@ -59,6 +59,16 @@ class Keeper(ABC):
     #: Bytes from which it keeps a value; smaller ones stay in the store.
     threshold: int = 0
 
+    def keeps(self, scope: Scope, key: str | None = None) -> bool:
+        """Tell whether it keeps the value of a key, or values of a scope where none is given.
+
+        Never what is known of a job: two attempts at once are told apart by the version of that row, which a write in
+        place would not heed; and a retry must be able to read it wherever the attempt before was killed.
+        """
+        if not isinstance(scope, TaskScope):
+            return "asset" in self.kinds
+        return "task" in self.kinds and (key is None or not key.startswith(JOB_PREFIX))
+
     @abstractmethod
     async def akeep(self, place: Place, value: object) -> str:
         """Keep a value.
@@ -108,7 +118,7 @@ class Keeper(ABC):
             yield page
 
     async def aplace(self, kept: Kept) -> Place | None:
-        """Ask an object what it belongs to; None where it does not say."""
+        """Ask an object what it belongs to; None where it does not say, or is not where it belongs."""
         return kept.place
 
 

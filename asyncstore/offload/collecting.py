@@ -85,7 +85,11 @@ class Collector:
     async def after(self, changes: Sequence[Change], session: Any) -> None:
         """Remove what a commit let go of: at once what was deleted, soon what was overwritten."""
         overwritten = [each for each in changes if isinstance(each, Put) and self.saw(each.scope, each.key)]
-        if not self._remembers or session is not None:
+        if not self._remembers or not changes:
+            return
+        # A key that is new to this process may have had a value all the same, and a session may be committed later.
+        self._due = True
+        if session is not None:
             return
         if any(isinstance(each, Delete | Clear) for each in changes):
             await self.try_to_drain()
@@ -93,7 +97,6 @@ class Collector:
             self._poke()
 
     def _poke(self) -> None:
-        self._due = True
         if inline():
             return  # at the store's end, or with the next deletion
         task, loop = self._task, get_running_loop()
@@ -133,7 +136,16 @@ class Collector:
         """
         if not self._remembers:
             return 0
+        if dry_run:
+            return await self._go_through(tell, dry_run=True)
         self._due = False
+        try:
+            return await self._go_through(tell, dry_run=False)
+        except BaseException as error:
+            self._due = not isinstance(error, StoreError)  # what was cancelled is done at the store's end
+            raise
+
+    async def _go_through(self, tell: Callable[[Sequence[str]], None] | None, *, dry_run: bool) -> int:
         after = count = 0
         while page := await self._list(after):
             after = page[-1].id

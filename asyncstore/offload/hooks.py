@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import anyio.to_thread
 
+from ..scopes import AssetScope, TaskScope
 from ..values import JsonValue, decode, encode
 
 __all__ = ["Kind", "WorkerHooks", "hooks_of", "in_worker_thread"]
@@ -33,7 +34,18 @@ class WorkerHooks:
 
     A reference depends on `ti_id` or `asset_ref` and on `key` alone: not on the value, a time or chance. So a write
     that is repeated overwrites what the failed one left behind.
+
+    Apache Airflow 3.3 calls the sync hooks `serialize_task_state_store_to_ref(value, key, scope)` and so on
+    (https://airflow.apache.org/docs/apache-airflow/3.3.2/administration-and-deployment/task-and-asset-state-store.html).
+    A subclass that defines those instead of ours is understood as well.
     """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Put our hooks in front of those that have Airflow's names."""
+        super().__init_subclass__(**options)
+        for name, (theirs, translation) in _AIRFLOW_HOOKS.items():
+            if theirs in vars(cls) and name not in vars(cls):
+                setattr(cls, name, translation)
 
     def serialize_task_store_to_ref(self, *, value: JsonValue, key: str, ti_id: str) -> str:
         """Keep a value of a task instance.
@@ -84,6 +96,30 @@ class WorkerHooks:
     async def adeserialize_asset_store_from_ref(self, stored: str) -> JsonValue:
         """Do what `deserialize_asset_store_from_ref` does, from a coroutine."""
         return await in_worker_thread(partial(self.deserialize_asset_store_from_ref, stored), abandon=True)
+
+
+def _serialize_task(self: Any, *, value: JsonValue, key: str, ti_id: str) -> Any:
+    return self.serialize_task_state_store_to_ref(value=value, key=key, scope=TaskScope.from_ti_id(ti_id))
+
+
+def _deserialize_task(self: Any, stored: str) -> Any:
+    return self.deserialize_task_state_store_from_ref(stored)
+
+
+def _serialize_asset(self: Any, *, value: JsonValue, key: str, asset_ref: str) -> Any:
+    return self.serialize_asset_state_store_to_ref(value=value, key=key, scope=AssetScope(name=asset_ref))
+
+
+def _deserialize_asset(self: Any, stored: str) -> Any:
+    return self.deserialize_asset_state_store_from_ref(stored)
+
+
+_AIRFLOW_HOOKS: dict[str, tuple[str, Callable[..., Any]]] = {
+    "serialize_task_store_to_ref": ("serialize_task_state_store_to_ref", _serialize_task),
+    "deserialize_task_store_from_ref": ("deserialize_task_state_store_from_ref", _deserialize_task),
+    "serialize_asset_store_to_ref": ("serialize_asset_state_store_to_ref", _serialize_asset),
+    "deserialize_asset_store_from_ref": ("deserialize_asset_state_store_from_ref", _deserialize_asset),
+}
 
 
 def hooks_of(backend: type[WorkerHooks]) -> frozenset[Kind]:

@@ -12,7 +12,7 @@ from typing import TypeVar, cast
 from ..abc import BaseStoreBackend
 from ..errors import BrokenReferenceError, ConfigurationError, StoreError, WorkerBackendError
 from ..scopes import Scope
-from ..values import JsonValue, decode, encode
+from ..values import JsonValue, decode, encode, refuse_surrogates
 from .abc import Keeper, Place
 from .hooks import hooks_of, in_worker_thread
 from .stored import IMMUTABLE, Reference
@@ -51,6 +51,8 @@ class InPlaceKeeper(Keeper):
                 at = await hook.aserialize_asset_store_to_ref(value=kept, key=place.key, asset_ref=place.owner)
         if not isinstance(at, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise WorkerBackendError(f"{self.name} gave {at!r} as the reference of key {place.key!r}, not a text")
+        with self._explained(f"keep the value of key {place.key!r}"):
+            refuse_surrogates(at)
         return Reference(at, size, digest, self._path, (place.kind, place.owner, place.key)).text
 
     async def aload(self, place: Place, text: str) -> JsonValue:

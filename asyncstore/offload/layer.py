@@ -6,7 +6,6 @@ value; and what the commit replaced goes after it.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
@@ -22,19 +21,22 @@ from ..errors import (
     AssetInactiveError,
     AssetNotFoundError,
     BrokenReferenceError,
-    OutcomeUnknownError,
     StoreError,
     UnsupportedOperationError,
+    WorkerBackendError,
 )
 from ..records import StoredEntry
+from ..registration import carried
 from ..scopes import AssetScope, Scope, TaskScope
 from ..values import JsonValue, check_size, decode, encode
 from .abandoned import Tell, remove_abandoned
 from .abc import Keeper, Place
 from .collecting import Collector
 from .in_place import InPlaceKeeper
+from .outcomes import surely_failed
 from .stored import Loaded, Pending, is_reference
 from .telling import InlineTeller
+from .together import together
 from .weighing import is_small
 
 __all__ = ["OffloadingCore"]
@@ -42,8 +44,8 @@ __all__ = ["OffloadingCore"]
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
-#: Objects that one call writes or reads at once at most.
-_AT_ONCE = 64
+#: How the writer of a checkpoint begins.
+_WATCHER = "watcher:"
 
 
 class OffloadingCore(Core):
@@ -51,12 +53,12 @@ class OffloadingCore(Core):
 
     :param backend: the backend of the rows.
     :param worker: the worker-side backend.
-    :param grace: how old an object without a row is before it counts as abandoned.
+    :param grace: how old an object without a row is before it counts as abandoned; None where none ever does.
     :param options: as for `Core`.
     """
 
     def __init__(
-        self, backend: BaseStoreBackend, worker: BaseStoreBackend, *, grace: timedelta, **options: Any
+        self, backend: BaseStoreBackend, worker: BaseStoreBackend, *, grace: timedelta | None, **options: Any
     ) -> None:
         super().__init__(backend, **options)
         self._grace = grace
@@ -64,13 +66,18 @@ class OffloadingCore(Core):
         self.keeper: Keeper = worker if isinstance(worker, Keeper) else InPlaceKeeper(worker)
         self.collector = Collector(self, self.keeper)
         self._teller = InlineTeller(self.keeper)
-        self._names: dict[int | str, str] = {}
+        self._names: dict[int, str] = {}
 
     async def aopen(self) -> None:
         """Open the worker-side backend."""
         await self.work(self.worker.aopen)
-        if self.keeper.immutable and self.can(Capability.LEFTOVERS):
-            self.keeper.identity = await self.call(lambda: self.backend.leftovers.aidentity())
+        if self.keeper.immutable:
+            self.keeper.identity = await self._identity()
+
+    async def _identity(self) -> str | None:
+        if self.can(Capability.LEFTOVERS):
+            return await self.call(lambda: self.backend.leftovers.aidentity())
+        return await carried.identify(self._read, self._write) if self._carries else None
 
     async def aclose(self) -> None:
         """Remove what is due, and close the worker-side backend."""
@@ -89,6 +96,8 @@ class OffloadingCore(Core):
             tell(paths)
 
         count = await self.collector.drain(note, dry_run=dry_run)
+        if self._grace is None:
+            return count, None
         more, skipped = await remove_abandoned(self, self._grace, told, dry_run=dry_run, tell=tell)
         return count + more, skipped
 
@@ -107,10 +116,8 @@ class OffloadingCore(Core):
     keeps = True
 
     def encode(self, key: str, value: object) -> str:
-        """Write a value as JSON text, or hold it until it is kept; what is large is judged off the event loop."""
-        if is_small(value):
-            encode(value)
-        return Pending.of(value)
+        """Hold a value until it is kept: as it is now, but what is large, which is judged off the event loop."""
+        return Pending.of(decode(encode(value)) if is_small(value) else value)
 
     def decode(self, text: str) -> JsonValue:
         """Read a value from what `get` gave."""
@@ -130,18 +137,20 @@ class OffloadingCore(Core):
             "what fails could not be undone; ObjectStorageBackend can"
         )
 
-    def _is_kept(self, scope: Scope) -> bool:
-        return ("task" if isinstance(scope, TaskScope) else "asset") in self.keeper.kinds
+    def _is_kept(self, change: Change) -> bool:
+        return self.keeper.keeps(change.scope, None if isinstance(change, Clear) else change.key)
 
     async def _place(self, scope: Scope, key: str) -> Place:
         if isinstance(scope, TaskScope):
             return Place("task", scope.ti_id, key)
         if scope.name is not None:
             return Place("asset", scope.name, key)
-        known: int | str = scope.uri or "" if scope.asset_id is None else scope.asset_id
-        if known not in self._names:
-            self._names[known] = (await self.call(lambda: self.backend.aget_asset(scope))).name
-        return Place("asset", self._names[known], key)
+        name = None if scope.asset_id is None else self._names.get(scope.asset_id)
+        if name is None:
+            name = (await self.call(lambda: self.backend.aget_asset(scope))).name
+            if scope.asset_id is not None:  # a URI may be another asset's one day, an id never is
+                self._names[scope.asset_id] = name
+        return Place("asset", name, key)
 
     # Writes.
 
@@ -161,7 +170,7 @@ class OffloadingCore(Core):
 
     async def _keep(self, commit: Commit, session: Any) -> tuple[Commit, list[str]]:
         """Keep the values of a commit; gives the commit with references, and those that are new."""
-        changes = [each if self._is_kept(each.scope) else self._in_line(each) for each in commit.changes]
+        changes = [each if self._is_kept(each) else self._in_line(each) for each in commit.changes]
         puts = [each for each in changes if isinstance(each, Put) and isinstance(each.value, Pending)]
         if not puts:
             return (replace(commit, changes=tuple(changes)) if changes else commit), []
@@ -185,7 +194,7 @@ class OffloadingCore(Core):
         return replace(commit, changes=changed), made
 
     async def _keep_all(self, pairs: Sequence[tuple[Place, str]]) -> list[str]:
-        found = await _together([partial(self._keep_one, place, text) for place, text in pairs])
+        found = await together([partial(self._keep_one, place, text) for place, text in pairs])
         errors = [each for each in found if isinstance(each, BaseException)]
         texts = [each for each in found if isinstance(each, str)]
         if errors:
@@ -195,7 +204,12 @@ class OffloadingCore(Core):
 
     async def _keep_one(self, place: Place, text: str) -> str:
         assert isinstance(text, Pending)  # noqa: S101 - only those come here
-        return await self.keeper.akeep(place, text.value)
+        try:
+            return await self.keeper.akeep(place, text.value)
+        except RuntimeError as error:  # what Python says of a dict that changes while it is gone through
+            raise WorkerBackendError(
+                f"the value of key {place.key!r} could not be kept: {error}; it must not be changed until it is"
+            ) from error
 
     async def _try_to(self, function: Callable[[], Awaitable[object]]) -> None:
         # What cannot be removed now is removed by garbage collection.
@@ -211,7 +225,7 @@ class OffloadingCore(Core):
 
     async def commit(self, commit: Commit, session: Any = None) -> CommitResult:
         """Keep the values, make changes and record events in one transaction, and remove what that replaced."""
-        removing = [each for each in commit.changes if isinstance(each, Delete | Clear) and self._is_kept(each.scope)]
+        removing = [each for each in commit.changes if isinstance(each, Delete | Clear) and self._is_kept(each)]
         if removing and session is not None and not self.keeper.immutable:
             raise self._overwrites("session=")
         replaced = await self.collector.before(commit.changes, session)
@@ -219,7 +233,7 @@ class OffloadingCore(Core):
         try:
             result = await super().commit(commit, session)
         except BaseException as error:
-            if _surely_failed(error):
+            if surely_failed(error):
                 await self.discard(made)
             raise
         await self._after(commit.changes, removing, replaced, session)
@@ -253,7 +267,7 @@ class OffloadingCore(Core):
         try:
             await super().set(scope, key, kept.value, expires_at, session)
         except BaseException as error:
-            if _surely_failed(error):
+            if surely_failed(error):
                 await self.discard(made)
             raise
         await self._after(commit.changes, (), replaced, session)
@@ -270,7 +284,7 @@ class OffloadingCore(Core):
     async def _without(self, change: Delete | Clear, remove: Callable[[], Awaitable[None]], session: Any) -> None:
         replaced = await self.collector.before((change,), session)
         await remove()
-        await self._after((change,), [change] if self._is_kept(change.scope) else [], replaced, session)
+        await self._after((change,), [change] if self._is_kept(change) else [], replaced, session)
 
     # Reads.
 
@@ -294,7 +308,8 @@ class OffloadingCore(Core):
     async def _load(self, scope: Scope, key: str, text: str | None, session: Any) -> str | None:
         while text is not None and not isinstance(text, Loaded):
             if not is_reference(text):
-                self._teller.tell(scope, key, text)
+                if self._teller.is_due(scope, key, text):
+                    await self._tell(scope, key, session)
                 return text
             try:
                 return await self.work(partial(self._load_one, scope, key, text))
@@ -303,6 +318,14 @@ class OffloadingCore(Core):
                 if text == before:
                     raise
         return text
+
+    async def _tell(self, scope: Scope, key: str, session: Any) -> None:
+        # Checkpoints of watchers stay in the store where what is kept is overwritten; `prepare` says so.
+        if not self.keeper.immutable and isinstance(scope, AssetScope) and self.commits:
+            entry = await super().get_entry(scope, key, session)
+            if entry is not None and (entry.updated_by or "").startswith(_WATCHER):
+                return
+        self._teller.tell(scope, key)
 
     async def _load_one(self, scope: Scope, key: str, text: str) -> str:
         place = Place("task", scope.ti_id, key) if isinstance(scope, TaskScope) else _asset_place(scope, key)
@@ -314,7 +337,8 @@ class OffloadingCore(Core):
         entry = await super().get_entry(scope, key, session)
         while entry is not None:
             if not is_reference(entry.text):
-                self._teller.tell(scope, key, entry.text)
+                if self._teller.is_due(scope, key, entry.text):
+                    await self._tell(scope, key, session)
                 break
             try:
                 return replace(entry, text=await self.work(partial(self._load_one, scope, key, entry.text)))
@@ -325,18 +349,34 @@ class OffloadingCore(Core):
         return entry
 
     async def get_many(self, scope: Scope, keys: list[str], session: Any = None) -> dict[str, str]:
-        """Read several keys and load their values, several at once."""
+        """Read several keys and load their values, several at once, as of one moment where the backend can."""
         texts = await super().get_many(scope, keys, session)
-        kept = [key for key, text in texts.items() if is_reference(text) and not isinstance(text, Loaded)]
-        loads = [partial(self._load_one, scope, key, texts[key]) for key in kept]
-        found = await self.work(lambda: _together(loads)) if loads else []
-        for key, each in zip(kept, found, strict=True):
-            if isinstance(each, BaseException) and not isinstance(each, BrokenReferenceError):
-                raise each
-            if isinstance(each, str):
-                texts[key] = each
-        loaded = {key: await self._load(scope, key, text, session) for key, text in texts.items()}
-        return {key: text for key, text in loaded.items() if text is not None}
+        while True:
+            kept = {key: text for key, text in texts.items() if is_reference(text)}
+            loads = [partial(self._load_one, scope, key, text) for key, text in kept.items()]
+            loaded = await self.work(partial(together, loads)) if loads else []
+            found = dict(zip(kept, loaded, strict=True))
+            errors = {key: each for key, each in found.items() if isinstance(each, BaseException)}
+            if not errors:
+                break
+            texts = await self._read_anew(scope, keys, kept, errors, session)
+        for key in texts.keys() - kept.keys():
+            if self._teller.is_due(scope, key, texts[key]):
+                await self._tell(scope, key, session)
+        return texts | {key: each for key, each in found.items() if isinstance(each, str)}
+
+    async def _read_anew(
+        self, scope: Scope, keys: list[str], kept: dict[str, str], errors: dict[str, BaseException], session: Any
+    ) -> dict[str, str]:
+        # All of them, so that they are of one moment, unless one is broken indeed.
+        for error in errors.values():
+            if not isinstance(error, BrokenReferenceError):
+                raise error
+        texts = await super().get_many(scope, keys, session)
+        for key, error in errors.items():
+            if texts.get(key) == kept[key]:
+                raise error
+        return texts
 
     async def watch(self, scope: Scope, key: str) -> AsyncIterator[str | None]:
         """Follow one key, each value loaded."""
@@ -352,24 +392,3 @@ class OffloadingCore(Core):
 
 def _asset_place(scope: AssetScope, key: str) -> Place:
     return Place("asset", scope.name or "", key)  # for messages only
-
-
-def _surely_failed(error: BaseException) -> bool:
-    if isinstance(error, OutcomeUnknownError):
-        return False
-    return isinstance(error, StoreError | ValueError | TypeError | LookupError)
-
-
-async def _together(functions: Sequence[Callable[[], Awaitable[T]]]) -> list[T | BaseException]:
-    if len(functions) == 1:  # the everyday case, without a task
-        try:
-            return [await functions[0]()]
-        except Exception as error:
-            return [error]
-    turns = asyncio.Semaphore(_AT_ONCE)
-
-    async def run(function: Callable[[], Awaitable[T]]) -> T:
-        async with turns:
-            return await function()
-
-    return await asyncio.gather(*map(run, functions), return_exceptions=True)

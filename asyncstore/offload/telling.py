@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..changes import Change, Put
 from ..errors import InlineValueWarning
-from ..scopes import Scope, TaskScope
+from ..scopes import Scope
 from .abc import Keeper
 
 __all__ = ["InlineTeller"]
@@ -38,23 +38,28 @@ class InlineTeller:
         while len(self._told) > _MOST:
             del self._told[next(iter(self._told))]
 
-    def tell(self, scope: Scope, key: str, text: str) -> None:
-        """Warn of a value, where it should have been kept.
+    def is_due(self, scope: Scope, key: str, text: str) -> bool:
+        """Tell whether a value should have been kept, and nobody was warned of it; from now on somebody was.
 
         :param text: its JSON text.
         """
         keeper = self._keeper
-        if ("task" if isinstance(scope, TaskScope) else "asset") not in keeper.kinds or (scope, key) in self._told:
-            return
+        if not keeper.keeps(scope, key) or (scope, key) in self._told:
+            return False
         if keeper.threshold > 4 * len(text) or keeper.threshold > len(text.encode()):
-            return
+            return False
         self._remember(scope, key)
+        return True
+
+    def tell(self, scope: Scope, key: str) -> None:
+        """Warn of a value."""
         frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]  # there is no other way
         while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGES):
             frame = frame.f_back
         warnings.warn_explicit(
-            f"key {key!r} of {scope} holds its value in the store itself: it was written without {keeper.name}, the "
-            "[workers] state_backend of this process; it reads as it is, and the next set moves it",
+            f"key {key!r} of {scope} holds its value in the store itself: it was written without "
+            f"{self._keeper.name}, the [workers] state_backend of this process; it reads as it is, and the next set "
+            "moves it",
             InlineValueWarning,
             frame.f_code.co_filename,
             frame.f_lineno,

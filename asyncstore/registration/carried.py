@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from uuid import uuid4
 
 from ..clock import from_microseconds
 from ..records import AssetRecord
@@ -17,13 +18,16 @@ from ..scopes import Asset, AssetScope
 from ..values import decode, encode
 from .deciding import Registered, not_found, registration
 
-__all__ = ["REGISTRY", "Read", "Write", "get_asset", "locate", "register"]
+__all__ = ["REGISTRY", "Read", "Write", "get_asset", "identify", "locate", "register"]
 
 #: The asset under which registrations are kept.
 REGISTRY = AssetScope(name="asyncstore:assets")
 
 Read = Callable[[AssetScope, str], Awaitable[str | None]]
 Write = Callable[[AssetScope, str, str], Awaitable[None]]
+
+#: The key under which a store keeps what it is called; those of registrations have a colon.
+_IDENTITY = "identity"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +143,19 @@ async def _find(read: Read, scope: AssetScope) -> _Kept:
     if found is None:
         raise not_found(scope)
     return found
+
+
+async def identify(read: Read, write: Write) -> str:
+    """Give what tells this store from every other one; draws it the first time.
+
+    Of two callers that draw at the same instant, one may hold what is kept no more until it asks again.
+
+    :param read: reads asset state.
+    :param write: writes asset state.
+    """
+    if await read(REGISTRY, _IDENTITY) is None:
+        await write(REGISTRY, _IDENTITY, encode(uuid4().hex))
+    return str(decode(await read(REGISTRY, _IDENTITY) or '""'))
 
 
 async def locate(read: Read, scope: AssetScope) -> AssetScope:

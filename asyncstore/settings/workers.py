@@ -84,7 +84,7 @@ class CommonIoSettings(Section):
         le=100_000,
         description=(
             "Days from which garbage collection removes an object that no row refers to: what crashed between its "
-            "object and its row left it behind. More than any transaction stays open."
+            "object and its row left it behind. More than any transaction stays open; 0 = such objects stay."
         ),
     )
 

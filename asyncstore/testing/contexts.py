@@ -50,6 +50,20 @@ class ContextConformance(ConformanceBase):
                 context.asset_state[asset]
         await harness.call(context.__aexit__, None, None, None)
 
+    async def test_an_asset_that_gets_its_name_meanwhile(self, harness: Harness) -> None:
+        """Go on with an asset that was declared by its URI alone, by whatever it is called now."""
+        call, store, named = harness.call, harness.store, Asset("named later", uri="s3://later")
+        context = store.task_context(TASK, inlets=[Asset(uri="s3://later")])
+        await call(context.__aenter__)
+        await call(context.asset_state.aset, "key", 1)
+        await call(store.aregister, named)
+        for state in (context.asset_state, context.asset_state[named], context.asset_state[Asset(uri="s3://later")]):
+            await call(state.aset, "key", 1 + await call(store.asset_state[named].aget, "key"))
+        with pytest.raises(KeyError, match="declare"):
+            context.asset_state[Asset("named later", uri="s3://other")]
+        await call(context.__aexit__, None, None, None)
+        assert await call(store.asset_state[named].aget, "key") == 4
+
     async def test_one_asset_needs_no_subscript(self, harness: Harness) -> None:
         """Stand for the only asset, however it is spelt; for none of several."""
         call, store = harness.call, harness.store

@@ -10,7 +10,7 @@ import pytest
 from asyncstore import Settings, WorkersSettings
 from asyncstore.settings import CommonIoSettings, CommonSettings
 from asyncstore.testing import WorkerBackendConformance
-from tests.offload.backends import DictBackend
+from tests.offload.backends import AirflowBackend, DictBackend
 
 
 class TestDict(WorkerBackendConformance):
@@ -23,6 +23,19 @@ class TestDict(WorkerBackendConformance):
 
     async def lose(self, reference: str) -> bool:
         del DictBackend.objects[reference]
+        return True
+
+
+class TestHooksByAirflowsNames(WorkerBackendConformance):
+    state_backend = "tests.offload.backends.AirflowBackend"
+
+    @pytest.fixture(autouse=True)
+    def _empty(self) -> Iterator[None]:
+        yield
+        AirflowBackend.objects.clear()
+
+    async def lose(self, reference: str) -> bool:
+        del AirflowBackend.objects[reference]
         return True
 
 

@@ -1,17 +1,14 @@
-"""Attempts of a job that are cancelled, that run at once, or whose user made a mistake."""
+"""Attempts of a job that run at once, or whose user made a mistake."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import logging
 import pickle
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any, assert_type
 
-import anyio
 import pytest
 
 from asyncstore import (
@@ -20,106 +17,12 @@ from asyncstore import (
     JobStatus,
     ResumableJob,
     Store,
-    TaskStoreAccessor,
     ValueTooLargeError,
     connect,
 )
 from tests.jobs.fake import TASK, Job, Runner, attempt
 
 pytestmark = pytest.mark.anyio
-
-# Cancellation.
-
-
-@pytest.mark.parametrize("native", [True, False], ids=["task", "scope"])
-async def test_cancelled_at_every_await_it_leaves_the_job_to_the_next_attempt(store: Store, native: bool) -> None:
-    cancelled = 0
-    for at in range(1, 200):
-        await store.task_state(TASK).aclear()
-        runner = Runner()
-        if await _cancel_at(at, attempt(store, Job(runner)), native=native):
-            break
-        cancelled += 1
-        assert await attempt(store, Job(runner)) == "result of job-0"
-        assert len(runner.tokens) == 1
-    else:
-        raise AssertionError("the attempt does not end")
-    assert cancelled > 10
-
-
-class Suspensions(Awaitable[None]):
-    """Await a coroutine, and do something in its n-th suspension."""
-
-    def __init__(self, coroutine: Coroutine[Any, Any, Any], at: int, act: Callable[[], object]) -> None:
-        self.coroutine = coroutine
-        self.left = at
-        self.act = act
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        steps = self.coroutine.__await__()
-        send: Callable[[], Any] = functools.partial(next, steps)
-        while True:
-            try:
-                waited_for = send()
-            except StopIteration:
-                return
-            self.left -= 1
-            if self.left == 0:
-                self.act()
-            try:
-                answer = yield waited_for
-            except BaseException as error:
-                send = functools.partial(steps.throw, error)
-            else:
-                send = functools.partial(steps.send, answer)
-
-
-async def _cancel_at(at: int, coroutine: Coroutine[Any, Any, Any], *, native: bool) -> bool:
-    """Cancel a coroutine in its n-th suspension; tell whether it ended before."""
-    scope, done = anyio.CancelScope(), False
-
-    async def run() -> None:
-        nonlocal done
-        with scope:
-            await Suspensions(coroutine, at, cancel)
-            done = True
-
-    def cancel() -> None:
-        if native:
-            asyncio.get_running_loop().call_soon(task.cancel)
-        else:
-            scope.cancel()
-
-    task = asyncio.create_task(run())
-    with anyio.fail_after(20):
-        await asyncio.wait([task])
-    assert task.cancelled() or task.exception() is None
-    return done and not task.cancelled()
-
-
-async def test_an_id_that_is_known_is_stored_whatever_is_cancelled(store: Store) -> None:
-    runner = Runner(honours_tokens=False)
-    writing, go = asyncio.Event(), asyncio.Event()
-    aset = TaskStoreAccessor.aset
-
-    async def slow(self: TaskStoreAccessor, key: str, value: Any, **more: Any) -> None:
-        if "job_id" in value:
-            writing.set()
-            await go.wait()
-        await aset(self, key, value, **more)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TaskStoreAccessor, "aset", slow)
-        task = asyncio.create_task(attempt(store, Job(runner)))
-        await writing.wait()
-        task.cancel()
-        await asyncio.sleep(0)
-        assert not task.done()
-        go.set()
-        await asyncio.wait([task])
-        assert task.cancelled()
-    assert await attempt(store, Job(runner)) == "result of job-0"
-    assert len(runner.tokens) == 1
 
 
 async def test_a_job_that_failed_before_its_id_was_stored_is_followed_by_another(store: Store) -> None:
@@ -182,6 +85,21 @@ async def test_a_submission_that_was_overtaken_follows_the_other(
     assert await attempt(store, Job(runner, hold=overtake)) == "result of job-1"
     assert len(runner.tokens) == 2  # what a runner without tokens makes of it, and a person can find out
     assert "'job-0' was submitted, and is left to itself" in caplog.text
+
+
+async def test_a_job_that_another_attempt_saw_fail_fails_the_one_that_began_it(store: Store) -> None:
+    runner = Runner()
+
+    async def overtake() -> None:
+        if len(runner.tokens) == 1:
+            runner.ends = JobStatus.FAILED
+            with pytest.raises(JobFailedError):
+                await attempt(store, Job(runner))
+            runner.ends = JobStatus.SUCCEEDED
+
+    with pytest.raises(JobFailedError, match="'job-0' failed"):
+        await attempt(store, Job(runner, hold=overtake))
+    assert len(runner.tokens) == 1
 
 
 async def test_a_job_that_is_forgotten_while_it_is_submitted_is_submitted_anew(
@@ -323,6 +241,33 @@ async def test_the_result_has_the_type_of_the_job(store: Store) -> None:
     async with store.task_context(TASK) as context:
         assert_type(await Job(Runner()).arun(context), str)
     assert_type(await asyncio.to_thread(Job(Runner()).run, store.task_state(TASK)), str)
+
+
+async def test_two_jobs_of_one_name_in_one_attempt_are_refused(store: Store) -> None:
+    runner = Runner()
+    async with store.task_context(TASK) as context:
+        first, second = Job(runner), Job(runner)
+        results = await asyncio.gather(first.arun(context), second.arun(context), return_exceptions=True)
+        assert results[0] == "result of job-0"
+        assert isinstance(results[1], ValueError)
+        with pytest.raises(ValueError, match=r"another job of this attempt is named 'job'.*Job\(name=...\)"):
+            await second.arun(context)
+        assert await first.arun(context) == "result of job-0"
+        assert await Job(runner, name="second").arun(context) == "result of job-1"
+        await second.aforget(context)
+        assert await second.arun(context) == "result of job-2"
+    async with context:
+        assert await first.arun(context) == "result of job-2"
+
+
+async def test_another_job_of_the_name_may_follow_one_that_failed(store: Store) -> None:
+    runner = Runner()
+    runner.ends = JobStatus.FAILED
+    async with store.task_context(TASK) as context:
+        with pytest.raises(JobFailedError):
+            await Job(runner).arun(context)
+        runner.ends = JobStatus.SUCCEEDED
+        assert await Job(runner).arun(context) == "result of job-1"
 
 
 async def test_what_is_no_context_is_refused(store: Store) -> None:

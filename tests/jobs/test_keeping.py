@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from typing import Any
 
 import pytest
 
 from asyncstore import (
     JobStatus,
+    MemoryBackend,
     OutcomeUnknownError,
     Settings,
     StateStoreSettings,
     Store,
     TaskStoreAccessor,
-    UnsupportedOperationError,
     ValueTooLargeError,
     connect,
 )
@@ -49,24 +50,6 @@ async def test_a_write_whose_answer_is_lost_is_looked_after(store: Store, at: in
     record = await Job(runner).aget_record(store.task_state(TASK))
     assert record is not None
     assert (record.job_id, record.outcome) == ("job-0", JobStatus.SUCCEEDED)
-    assert len(runner.tokens) == 1
-
-
-async def test_a_worker_side_backend_may_refuse_versions(store: Store) -> None:
-    aset = TaskStoreAccessor.aset
-
-    async def refuse(
-        self: TaskStoreAccessor, key: str, value: Any, *, if_version: int | None = None, **more: Any
-    ) -> None:
-        if if_version is not None:
-            raise UnsupportedOperationError("if_version on a value that is kept elsewhere")
-        await aset(self, key, value, **more)
-
-    runner = Runner()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TaskStoreAccessor, "aset", refuse)
-        for _ in range(2):
-            assert await attempt(store, Job(runner)) == "result of job-0"
     assert len(runner.tokens) == 1
 
 
@@ -180,3 +163,23 @@ async def test_a_poll_of_ones_own_is_called_until_the_job_is_over(store: Store) 
 
     assert await attempt(store, Long(Runner())) == "result of job-0"
     assert next(answers, None) is None
+
+
+def test_a_poll_that_does_not_wait_is_called_in_intervals() -> None:
+    asked: list[float] = []
+
+    class Impatient(Job):
+        poll_interval = 2.0
+
+        async def poll(self, job_id: str) -> JobStatus:
+            asked.append(asyncio.get_running_loop().time())
+            await asyncio.sleep(0.5 if len(asked) == 2 else 0)
+            return JobStatus.RUNNING if len(asked) < 4 else JobStatus.SUCCEEDED
+
+    async def main() -> str:
+        async with connect(backend=MemoryBackend()) as store:
+            answer: str = await attempt(store, Impatient(Runner()))
+            return answer
+
+    assert run_virtual(main) == "result of job-0"  # virtual time
+    assert [after - before for before, after in itertools.pairwise(asked)] == pytest.approx([2.0] * 3)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import subprocess
+import sys
 from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 
 from asyncstore import MetastoreBackend, connect
-from tests.crash.forking import Forks, forking
+from tests.crash.forking import ROOT, Forks, forking
 from tests.jobs.external import External, serving
 from tests.jobs.worker import FAILED, TASK
 from tests.postgres.databases import Databases
@@ -32,6 +34,12 @@ class World:
         """Run a worker until it ends, or is killed at a step; gives its return code and what it printed."""
         folder = self.runner.folder
         return self._forks.run("tests.jobs.worker", self.url, folder, tokens, mode, step, cwd=folder)
+
+    def begin(self, step: int, mode: str) -> subprocess.Popen[str]:
+        """Start a worker beside others."""
+        arguments = self.url, str(self.runner.folder), "honoured", mode, str(step)
+        command = [sys.executable, "-m", "tests.jobs.worker", *arguments]
+        return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
     def clear(self) -> None:
         """Begin a new story."""
@@ -94,6 +102,16 @@ def test_killed_again_and_again_a_step_later_it_has_one_job(world: World) -> Non
     assert step > 10
     assert world.worker(NEVER) == (0, "rows of 1")
     assert world.runner.count() == 1
+
+
+def test_workers_at_once_some_of_them_killed_have_one_job(world: World) -> None:
+    for steps in ((NEVER, NEVER, NEVER), (6, 8, NEVER)):
+        workers = [world.begin(step, mode) for step, mode in zip(steps, ("async", "sync", "async"), strict=True)]
+        outcomes = [(worker.communicate()[0].strip(), worker.returncode) for worker in workers]
+        assert set(outcomes) <= {("rows of 1", 0), ("", -signal.SIGKILL)}
+        assert world.worker(NEVER) == (0, "rows of 1")
+        assert world.runner.count() == 1
+        world.clear()
 
 
 def test_killed_around_a_job_that_fails_it_has_one_more(world: World) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,15 @@ from asyncstore import (
     Store,
     ValueTooLargeError,
     VersionConflictError,
+    WorkerBackendError,
 )
 from asyncstore.backends.objects import content
 from asyncstore.backends.objects.connections import parse_url
+from asyncstore.backends.objects.storage import Objects
 from asyncstore.offload import collecting
 from asyncstore.offload.stored import Reference
 from asyncstore.settings import CommonIoSettings, CommonSettings, StateStoreSettings
+from asyncstore.values import check_value
 from tests.conformance.backends import MinimalBackend
 from tests.offload.support import TASK, open_with
 
@@ -222,6 +226,24 @@ async def test_a_reader_that_comes_late_reads_the_newer_row(store: Store, monkey
         assert getattr(found, "value", found) == 2
 
 
+async def test_several_values_are_of_one_moment(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = store.task_state(TASK)
+    await state.aset_many({"a": 1, "b": 1})
+    load = ObjectStorageBackend.aload
+    changed = False
+
+    async def late(self: ObjectStorageBackend, place: Any, text: str) -> Any:
+        nonlocal changed
+        if place.key == "b" and not changed:
+            changed = True
+            await state.aset_many({"a": 2, "b": 2})
+            await self.adiscard([text])
+        return await load(self, place, text)
+
+    monkeypatch.setattr(ObjectStorageBackend, "aload", late)
+    assert await state.aget_many(["a", "b"]) == {"a": 2, "b": 2}
+
+
 async def test_the_threshold_decides_and_may_change(root: Path, backend: BaseStoreBackend) -> None:
     values = {"small": "x" * 8, "large": "x" * 9}
     async with store_on(root, backend, threshold=11, compression="gzip") as store:
@@ -302,13 +324,35 @@ async def test_a_wrong_url_fails_at_start(url: str, problem: str, monkeypatch: p
     assert "hunter2" not in str(caught.value)
 
 
+def test_what_is_no_url_is_not_shown() -> None:
+    for text in ("key:hunter2@bucket", "s3//key:hunter2@bucket", "hunter2"):
+        with pytest.raises(ConfigurationError, match="allowed is a URL such as") as caught:
+            ObjectStorageBackend(text)
+        assert "hunter2" not in str(caught.value)
+
+
 async def test_a_wrong_connection_shows_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
-    for text in ("[]", "{", '{"no_such_option": "hunter2"}'):
+    for text in (
+        "[]",
+        "{",
+        '{"no_such_option": "hunter2"}',
+        '{"retry_config": "hunter2"}',
+        '{"client_options": ["hunter2"]}',
+    ):
         monkeypatch.setenv("ASYNCSTORE_CONN_MY_LAKE", text)
         with pytest.raises(ConfigurationError) as caught:
             async with store_on("s3://my-lake@bucket/", MemoryBackend()):
                 pass
         assert "hunter2" not in str(caught.value)
+
+
+async def test_an_endpoint_with_a_password_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {"key": "k", "secret": "s", "region": "x", "endpoint_url": "http://me:hunter2@127.0.0.1:1"}
+    monkeypatch.setenv("ASYNCSTORE_CONN_LAKE", json.dumps({**options, "retry_config": {"max_retries": 0}}))
+    async with store_on("s3://lake@bucket/", MemoryBackend()) as store:
+        with pytest.raises(WorkerBackendError, match=r"http://\*\*\*@127.0.0.1") as caught:
+            await store.task_state(TASK).aset("key", 1)
+    assert "hunter2" not in str(caught.value)
 
 
 def test_urls_are_read() -> None:
@@ -344,3 +388,88 @@ def test_the_hooks_by_themselves(root: Path) -> None:
     other = backend.serialize_asset_store_to_ref(value="x", key="k", asset_ref="s3://orders")
     assert backend.deserialize_asset_store_from_ref(other) == "x"
     assert backend.deserialize_asset_store_from_ref("assets/none/k") is None
+
+
+async def test_a_process_that_writes_once_removes_what_it_replaced(root: Path, backend: BaseStoreBackend) -> None:
+    for number in range(3):
+        async with store_on(root, backend) as store:
+            await store.task_state(TASK).aset("key", number)
+        assert len(objects(root)) == 1
+
+
+async def test_a_removal_that_is_cut_short_is_made_up_at_the_end(
+    root: Path, backend: BaseStoreBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collecting, "_DELAY", 0)
+    remove = Objects.remove
+    reached = asyncio.Event()
+
+    async def held(self: Objects, paths: Sequence[str]) -> None:
+        if not reached.is_set():
+            reached.set()
+            await asyncio.Event().wait()
+        await remove(self, paths)
+
+    monkeypatch.setattr(Objects, "remove", held)
+    async with store_on(root, backend) as store:
+        await store.task_state(TASK).aset("key", 1)
+        await store.task_state(TASK).aset("key", 2)
+        await reached.wait()
+    assert len(objects(root)) == 1
+
+
+async def test_a_value_is_kept_as_it_was_when_the_write_was_called(store: Store) -> None:
+    value = {"a": [1]}
+    writing = asyncio.create_task(store.task_state(TASK).aset("key", value))
+    await asyncio.sleep(0)
+    value["a"].append(2)
+    await writing
+    assert await store.task_state(TASK).aget("key") == {"a": [1]}
+
+
+async def test_a_large_value_that_is_changed_on_its_way(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    value = {str(number): number for number in range(1000)}
+
+    def change(found: object) -> None:
+        check_value(found)
+        for number, _ in enumerate(value):
+            value[f"more {number}"] = number
+
+    await store.task_state(TASK).aset("key", "old")
+    monkeypatch.setattr("asyncstore.backends.objects.encoding.check_value", change)
+    with pytest.raises(WorkerBackendError, match="must not be changed"):
+        await store.task_state(TASK).aset("key", value)
+    assert await store.task_state(TASK).aget("key") == "old"
+
+
+async def test_a_folder_that_went_is_synced_anew(store: Store, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr("asyncstore.backends.objects.storage._sync", synced.append)
+    state = store.task_state(TASK)
+    for _ in range(2):
+        synced.clear()
+        await state.aset("key", 1)
+        assert {root / "dag" / "run" / "task" / "-1" / "key", root / "dag", root} <= set(synced)
+        await state.adelete("key")
+        assert not (root / "dag").exists()
+
+
+class Forgetful(MinimalBackend):
+    """Writes, and then does not know that it did."""
+
+    forgets = False
+
+    async def aset(self, *args: Any, **options: Any) -> None:
+        await super().aset(*args, **options)
+        if self.forgets:
+            raise WorkerBackendError("no answer")
+
+
+async def test_an_object_whose_row_may_be_there_stays(root: Path) -> None:
+    backend = Forgetful()
+    async with store_on(root, backend) as store:
+        await store.task_state(TASK).aset("key", "old")
+        backend.forgets = True
+        with pytest.raises(WorkerBackendError, match="no answer"):
+            await store.task_state(TASK).aset("key", "new")
+        assert await store.task_state(TASK).aget("key") == "new"

@@ -6,7 +6,7 @@ import logging
 import re
 import threading
 from collections.abc import AsyncGenerator, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -16,6 +16,7 @@ from asyncstore import (
     BrokenReferenceError,
     ConfigurationError,
     InlineValueWarning,
+    JsonValue,
     MemoryBackend,
     Store,
     UnsupportedOperationError,
@@ -240,6 +241,32 @@ async def test_the_limit_is_for_what_is_stored(backend: MemoryBackend) -> None:
         await store.task_state(TASK).aset("key", "x" * 100_000)
         with pytest.raises(ValueTooLargeError):
             await store.task_state(TASK).aset("k" * 500, 1)
+
+
+class Odd(DictBackend):
+    """Made wherever it is, and with references that are no text."""
+
+    made_in: ClassVar[list[int]] = []
+
+    def __init__(self) -> None:
+        self.made_in.append(threading.get_ident())
+
+    def serialize_task_store_to_ref(self, *, value: JsonValue, key: str, ti_id: str) -> str:
+        return "half \ud800"
+
+
+async def test_a_backend_is_not_made_on_the_event_loop() -> None:
+    async with open_with(Odd):
+        pass
+    assert len(Odd.made_in) == 1
+    assert threading.get_ident() not in Odd.made_in
+
+
+async def test_a_reference_that_is_no_text_is_refused() -> None:
+    async with open_with(Odd) as store:
+        with pytest.raises(WorkerBackendError, match="surrogate"):
+            await store.task_state(TASK).aset("key", 1)
+        assert await store.task_state(TASK).aget("key") is None
 
 
 @pytest.mark.parametrize(

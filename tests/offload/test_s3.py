@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator
 from datetime import timedelta
 
@@ -17,6 +18,8 @@ from asyncstore import (
     WorkerBackendError,
 )
 from asyncstore.backends.objects import content
+from asyncstore.backends.objects.places import MARKER
+from asyncstore.backends.objects.storage import Objects
 from tests.offload.s3 import SECRET, Proxy, Server
 from tests.offload.support import TASK
 from tests.offload.test_object_storage import store_on
@@ -192,6 +195,33 @@ async def test_a_lost_race_and_a_deleted_run_leave_nothing(store: Store, s3: Ser
     await state.aset("short", 1, retention=timedelta(days=1))
     await store.adelete_run("dag", "run")
     assert s3.objects(bucket) == []
+
+
+@pytest.mark.parametrize("refused", ["conditional", "every"])
+async def test_whose_the_bucket_is_may_be_refused(
+    proxy: Proxy,
+    bucket: str,
+    s3: Server,
+    refused: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    put = Objects.put
+
+    async def refusing(self: Objects, path: str, data: bytes, *, only_new: bool = False) -> bool:
+        if path == MARKER and (only_new or refused == "every"):
+            raise WorkerBackendError("not implemented")
+        return await put(self, path, data, only_new=only_new)
+
+    monkeypatch.setattr(Objects, "put", refusing)
+    async with store_on(f"s3://lake@{bucket}/", MemoryBackend()) as store:
+        with caplog.at_level(logging.WARNING, "asyncstore"):
+            await store.task_state(TASK).aset("key", 1)
+        assert await store.task_state(TASK).aget("key") == 1
+        assert ("not implemented" in caplog.text) == (refused == "every")
+        await store.acleanup()
+    found = s3.client.list_objects_v2(Bucket=bucket)["Contents"]
+    assert (MARKER in [each["Key"] for each in found]) == (refused == "conditional")
 
 
 async def test_several_at_once(store: Store, proxy: Proxy) -> None:

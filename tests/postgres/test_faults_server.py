@@ -206,7 +206,7 @@ async def test_a_database_that_may_only_be_read_for_a_while(database_url: str, p
     async with opened(database_url) as store:
         await store.asset_state[ORDERS].aset("there", 1)
     postgres.fetch(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
-    async with opened(database_url, operation_timeout=0.5) as store:
+    async with opened(database_url, operation_timeout=2) as store:
         state = store.asset_state[ORDERS]
         assert await state.aget("there") == 1
         began = time.monotonic()
@@ -218,7 +218,7 @@ async def test_a_database_that_may_only_be_read_for_a_while(database_url: str, p
         for write in writes:
             with pytest.raises(StoreReadOnlyError):
                 await write()
-        assert time.monotonic() - began < 3 * (0.5 + GRACE)
+        assert time.monotonic() - began < 3 * (2 + GRACE)
         postgres.fetch(f'ALTER DATABASE "{name}" RESET default_transaction_read_only')
         await state.aset("there", 3)
         assert await state.aget("there") == 3

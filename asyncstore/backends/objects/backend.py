@@ -10,7 +10,7 @@ from typing import Any, ClassVar, final
 
 from ...abc import BaseStoreBackend, Capability
 from ...clock import Clock, SystemClock
-from ...errors import BrokenReferenceError, ConfigurationError
+from ...errors import BrokenReferenceError, ConfigurationError, StoreCorruptError, WorkerBackendError
 from ...offload.abc import Keeper, Kept, Place
 from ...offload.hooks import Kind, in_worker_thread
 from ...offload.stored import IMMUTABLE, Reference
@@ -20,10 +20,10 @@ from ...settings import Settings, load_settings
 from ...values import JsonValue, decode, encode
 from .compression import check_compression
 from .connections import parse_url
-from .content import WHOLE, Mismatch, Written, read, read_header, write
+from .content import MAX_WHOLE, WHOLE, Mismatch, Written, read, read_header, write
 from .places import MARKER, parse, reference_of
 from .standing import StandingObjects, place_of
-from .storage import Missing, Objects
+from .storage import Missing, Objects, TooLarge
 
 __all__ = ["ObjectStorageBackend"]
 
@@ -113,15 +113,30 @@ class ObjectStorageBackend(BaseStoreBackend, Keeper):
     async def _leave_identity(self) -> None:
         if self.identity is None or self._known:
             return
-        if not await self._objects.put(MARKER, self.identity.encode(), only_new=True):
-            owner = await self.aowner()
-            if owner != self.identity:
-                _log.warning(
-                    "%s belongs to another store: both keep their values there, but abandoned objects are removed for "
-                    "that one only; give every store a path of its own",
-                    self,
-                )
         self._known = True
+        try:
+            owner = await self._claim(self.identity)
+        except WorkerBackendError as error:  # the value is there all the same
+            _log.warning("it could not be left in %s whose it is; the next process tries again: %s", self, error)
+            return
+        except BaseException:
+            self._known = False
+            raise
+        if owner != self.identity:
+            _log.warning(
+                "%s belongs to another store: both keep their values there, but abandoned objects are removed for "
+                "that one only; give every store a path of its own",
+                self,
+            )
+
+    async def _claim(self, identity: str) -> str | None:
+        try:
+            if await self._objects.put(MARKER, identity.encode(), only_new=True):
+                return identity
+        except WorkerBackendError:  # not every S3 knows conditional puts
+            if await self.aowner() is None:
+                await self._objects.put(MARKER, identity.encode())
+        return await self.aowner()
 
     async def aowner(self) -> str | None:
         """Give the identity of the store that kept something there first."""
@@ -141,14 +156,13 @@ class ObjectStorageBackend(BaseStoreBackend, Keeper):
             ]
 
     async def aplace(self, kept: Kept) -> Place | None:
-        """Give what the path or the first line of an object says of it."""
-        if kept.place is not None:
-            return kept.place
+        """Give what the first line of an object says of it, None where it says that it belongs elsewhere."""
         try:
             line = await self._objects.get_head(f"{kept.at}/{kept.digest}")
-            return read_header(io.BytesIO(line)).place
-        except (Missing, Mismatch):
+            place = read_header(io.BytesIO(line)).place
+        except (Missing, Mismatch, StoreCorruptError):
             return None
+        return place if reference_of(place) == kept.at else None
 
     async def aload(self, place: Place, text: str) -> JsonValue:
         """Read the object that a row chose, and hold it against the row."""
@@ -165,18 +179,18 @@ class ObjectStorageBackend(BaseStoreBackend, Keeper):
                 return await in_worker_thread(lambda: self._read_large(path, reference), abandon=True)
             if self._objects.is_local:
                 return await in_worker_thread(lambda: self._read_local(path, reference), abandon=True)
-            data = await self._objects.get(path)
+            data = await self._objects.get(path, MAX_WHOLE)
             return await in_worker_thread(lambda: read(io.BytesIO(data), reference.size, reference.digest))
         except Missing:
             problem = "is gone"
-        except Mismatch as error:
+        except (Mismatch, TooLarge) as error:
             problem = f"is not what its row says was written: {error}"
         raise BrokenReferenceError(
             f"the object of key {place.key!r}, {path} in {self._objects}, {problem}; the next set of the key repairs it"
         )
 
     def _read_local(self, path: str, reference: Reference) -> JsonValue:
-        return read(io.BytesIO(self._objects.get_now(path)), reference.size, reference.digest)
+        return read(io.BytesIO(self._objects.get_now(path, MAX_WHOLE)), reference.size, reference.digest)
 
     def _read_large(self, path: str, reference: Reference) -> JsonValue:
         with self._objects.open(path) as file:

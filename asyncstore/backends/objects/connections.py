@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -17,7 +17,7 @@ from obstore.store import AzureStore, GCSStore, LocalStore, MemoryStore, ObjectS
 from ...errors import ConfigurationError
 from .places import MAX_PATH
 
-__all__ = ["Target", "open_client", "parse_url", "secrets_of"]
+__all__ = ["Target", "hide", "open_client", "parse_url", "secrets_of"]
 
 _OPTION = "[common.io] state_store_objectstorage_path"
 _KINDS = {
@@ -52,6 +52,7 @@ _PLAIN = {
     "virtual_hosted_style_request",
 }
 
+_PASSWORD = re.compile(r"://[^/\s@]*:[^/\s@]*@")
 _DURATIONS = {"retry_timeout", "init_backoff", "max_backoff"}
 
 
@@ -84,6 +85,10 @@ def parse_url(url: str) -> Target:
     """
     scheme, _, rest = url.partition("://")
     kind = _KINDS.get(scheme.lower())
+    if "://" not in url:  # what it is nobody knows: a password, perhaps
+        raise ConfigurationError(
+            f"{_OPTION}: allowed is a URL such as s3://connection@bucket/prefix/ or file:///folder"
+        )
     if kind is None:
         raise ConfigurationError(
             f"{_OPTION}: {scheme!r} cannot be used: allowed are s3, gs, az, file and memory, which put an object whole "
@@ -159,6 +164,17 @@ def secrets_of(target: Target, environ: Mapping[str, str] | None = None) -> list
     return sorted(found, key=len, reverse=True)
 
 
+def hide(text: str, secrets: Sequence[str]) -> str:
+    """Replace in a message what it must not show: secrets, and the user part of a URL with a password.
+
+    :param text: what a client says.
+    :param secrets: those of the connection.
+    """
+    for secret in secrets:
+        text = text.replace(secret, "***")
+    return _PASSWORD.sub("://***@", text)
+
+
 def open_client(target: Target, environ: Mapping[str, str] | None = None) -> ObjectStore:
     """Give a client; nothing is sent yet.
 
@@ -171,8 +187,8 @@ def open_client(target: Target, environ: Mapping[str, str] | None = None) -> Obj
         return _memory(target)
     if target.kind == "file":
         return LocalStore(target.prefix, mkdir=True, automatic_cleanup=True)
-    client: dict[str, Any] = {"timeout": "60s", "connect_timeout": "5s", **options.pop("client_options", {})}
-    retry = _durations({"max_retries": 3, "retry_timeout": 20, **options.pop("retry_config", {})})
+    client: dict[str, Any] = {"timeout": "60s", "connect_timeout": "5s", **_nested(target, options, "client_options")}
+    retry = _durations({"max_retries": 3, "retry_timeout": 20, **_nested(target, options, "retry_config")})
     aliases = _ALIASES[target.kind]
     config = {aliases.get(name, name): value for name, value in options.items()}
     if any(str(config.get(name, "")).startswith("http://") for name in ("endpoint", "aws_endpoint", "azure_endpoint")):
@@ -183,10 +199,16 @@ def open_client(target: Target, environ: Mapping[str, str] | None = None) -> Obj
             target.bucket, prefix=target.prefix or None, config=config, client_options=client, retry_config=retry
         )
     except Exception as error:
-        shown = str(error).partition("\n")[0]
-        for secret in secrets_of(target, environ):
-            shown = shown.replace(secret, "***")
+        shown = hide(str(error).partition("\n")[0], secrets_of(target, environ))
         raise ConfigurationError(f"{_OPTION} = {target}: {shown}") from None
+
+
+def _nested(target: Target, options: dict[str, Any], name: str) -> dict[str, Any]:
+    found = options.pop(name, {})
+    if not isinstance(found, dict):
+        variable = _variable(target.connection or "")
+        raise ConfigurationError(f"environment variable {variable}: {name}: allowed is a JSON object")
+    return cast("dict[str, Any]", found)
 
 
 def _durations(options: dict[str, Any]) -> dict[str, Any]:

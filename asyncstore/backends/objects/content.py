@@ -15,18 +15,31 @@ from hashlib import sha256
 from secrets import token_hex
 from typing import IO, Any
 
-from ...errors import StoreCorruptError, WorkerBackendError
+from ...errors import StoreCorruptError, StoreError, WorkerBackendError
 from ...offload.abc import Place
 from ...offload.hooks import Kind
 from ...values import JsonValue, decode_yielding, encode
 from .compression import compressed, decompressing
 from .encoding import json_pieces
 
-__all__ = ["Header", "Mismatch", "Written", "read", "read_header", "read_text", "small_object", "write"]
+__all__ = [
+    "MAX_WHOLE",
+    "WHOLE",
+    "Header",
+    "Mismatch",
+    "Written",
+    "read",
+    "read_header",
+    "read_text",
+    "small_object",
+    "write",
+]
 
 _FORMAT = 1
 #: Bytes of JSON up to which an object is made and read in one piece.
 WHOLE = 4 * 1024 * 1024
+#: Bytes of such an object at most: some compressions make what they cannot shorten a little longer.
+MAX_WHOLE = WHOLE * 5 // 4
 _READ = 1024 * 1024
 _MAX_LINE = 64 * 1024
 
@@ -131,7 +144,10 @@ def read_header(file: IO[bytes]) -> Header:
         if facts["asyncstore"] != _FORMAT:
             raise StoreCorruptError("the object was written by a newer release; upgrade asyncstore")
         kind: Kind = "task" if "task" in facts else "asset"
-        place = Place(kind, facts[kind], facts["key"])
+        owner, key = facts[kind], facts["key"]
+        if not isinstance(owner, str) or not isinstance(key, str):
+            raise TypeError("it belongs to nothing")
+        place = Place(kind, owner, key)
         return Header(place, facts.get("compression"), facts.get("expires_at"), line)
     except (ValueError, TypeError, KeyError) as error:
         raise Mismatch("its first line is not one that asyncstore wrote") from error
@@ -158,7 +174,9 @@ def read(file: IO[bytes], size: int, digest: str) -> JsonValue:
             view[length : length + len(piece)] = piece
             length += len(piece)
             found.update(piece)
-    except (OSError, EOFError, ValueError) as error:
+    except (StoreError, Mismatch, MemoryError):
+        raise
+    except Exception as error:  # each compression has errors of its own
         raise Mismatch(f"it cannot be decompressed ({error})") from error
     if found.hexdigest() != digest:
         raise Mismatch("its digest is not that of its row")
@@ -174,5 +192,7 @@ def read_text(data: bytes) -> tuple[Header, str]:
     header = read_header(file)
     try:
         return header, decompressing(file, header.compression).read().decode()
-    except (OSError, EOFError, ValueError) as error:
+    except (StoreError, MemoryError):
+        raise
+    except Exception as error:  # each compression has errors of its own
         raise Mismatch(f"it cannot be read ({error})") from error

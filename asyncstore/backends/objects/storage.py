@@ -15,9 +15,9 @@ from obstore.exceptions import AlreadyExistsError, PermissionDeniedError, Unauth
 
 from ...errors import ConfigurationError, StoreError, WorkerBackendError
 from ...offload.hooks import in_worker_thread
-from .connections import Target, open_client, secrets_of
+from .connections import Target, hide, open_client, secrets_of
 
-__all__ = ["Missing", "Objects"]
+__all__ = ["Missing", "Objects", "TooLarge"]
 
 #: Bytes of a part of a large object, and parts on their way at once.
 _PART = 5 * 1024 * 1024
@@ -30,6 +30,10 @@ _MOST_SETTLED = 10_000
 
 class Missing(Exception):
     """Say that there is no such object."""
+
+
+class TooLarge(Exception):
+    """Say that an object is larger than what was put there."""
 
 
 class Objects:
@@ -54,7 +58,7 @@ class Objects:
     def _explained(self, what: str) -> Generator[None]:
         try:
             yield
-        except (StoreError, Missing):
+        except (StoreError, Missing, TooLarge):
             raise
         except FileNotFoundError as error:
             if "NoSuchBucket" in str(error) or "ContainerNotFound" in str(error):
@@ -67,9 +71,7 @@ class Objects:
 
     def _error(self, what: str, meaning: str | None, error: BaseException) -> WorkerBackendError:
         # The first lines say what happened; what follows repeats it as the client's own structures.
-        said = " ".join(str(error).partition("Debug source:")[0].split())
-        for secret in self._secrets:
-            said = said.replace(secret, "***")
+        said = hide(" ".join(str(error).partition("Debug source:")[0].split()), self._secrets)
         return WorkerBackendError(f"{self}: could not {what}: {f'{meaning}: ' if meaning else ''}{said[:600]}")
 
     async def put(self, path: str, data: bytes, *, only_new: bool = False) -> bool:
@@ -79,6 +81,8 @@ class Objects:
         :return: whether it was put.
         """
         with self._explained(f"write {path}"):
+            if self._root is not None:
+                await in_worker_thread(lambda: self._unsettle(path))
             try:
                 await obstore.put_async(self._client, path, data, mode="create" if only_new else "overwrite")
             except AlreadyExistsError:
@@ -95,18 +99,22 @@ class Objects:
     def put_now(self, path: str, data: bytes) -> None:
         """Do what `put` does, in a thread."""
         with self._explained(f"write {path}"):
+            self._unsettle(path)
             obstore.put(self._client, path, data)
             if self._root is not None:
                 self._settle(path)
 
-    def get_now(self, path: str) -> bytes:
+    def get_now(self, path: str, at_most: int) -> bytes:
         """Do what `get` does, in a thread."""
         with self._explained(f"read {path}"):
-            return bytes(obstore.get(self._client, path).bytes())
+            found = obstore.get(self._client, path)
+            _check_size(found.meta["size"], at_most)
+            return bytes(found.bytes())
 
     def put_pieces(self, path: str, pieces: Iterable[bytes]) -> None:
         """Put a large object, part by part; to be called in a thread."""
         with self._explained(f"write {path}"):
+            self._unsettle(path)
             obstore.put(
                 self._client,
                 path,
@@ -117,6 +125,13 @@ class Objects:
             )
             if self._root is not None:
                 self._settle(path)
+
+    def _unsettle(self, path: str) -> None:
+        # A folder goes with its last object: what is made anew is not on the disk because the one before it was.
+        folder = None if self._root is None else (self._root / path).parent
+        while folder is not None and folder != self._root and not folder.exists():
+            self._settled.discard(folder)
+            folder = folder.parent
 
     def _settle(self, path: str) -> None:
         # The row must not reach the disk before what it refers to.
@@ -133,13 +148,16 @@ class Objects:
         if len(self._settled) > _MOST_SETTLED:
             self._settled.clear()
 
-    async def get(self, path: str) -> bytes:
+    async def get(self, path: str, at_most: int | None = None) -> bytes:
         """Get an object in one piece.
 
+        :param at_most: how many bytes it may have; None for any number.
         :raises Missing: there is none.
+        :raises TooLarge: it has more; they are not read.
         """
         with self._explained(f"read {path}"):
             found = await obstore.get_async(self._client, path)
+            _check_size(found.meta["size"], at_most)
             return bytes(await found.bytes_async())
 
     async def get_head(self, path: str) -> bytes:
@@ -214,6 +232,11 @@ class Objects:
                 f"{self}: this file system does not tell names apart that differ only in case, as keys "
                 "may; use another one"
             )
+
+
+def _check_size(size: int, at_most: int | None) -> None:
+    if at_most is not None and size > at_most:
+        raise TooLarge(f"it has {size:,} bytes")
 
 
 def _sync(place: Path) -> None:
