@@ -27,6 +27,7 @@ from ...records import (
 )
 from ...scopes import Asset, AssetScope, Scope
 from ...settings import DatabaseSettings
+from .browsing import MetastoreBrowsing
 from .choice import open_database
 from .deliveries import MetastoreDeliveries
 from .fleet import MetastoreFleet
@@ -67,6 +68,7 @@ class MetastoreBackend(BaseStoreBackend):
         | Capability.CLEANUP
         | Capability.CONSUMERS
         | Capability.LEFTOVERS
+        | Capability.BROWSING
     )
 
     def __init__(self, url: str | None = None, *, clock: Clock | None = None, **options: Any) -> None:
@@ -76,6 +78,7 @@ class MetastoreBackend(BaseStoreBackend):
         self.lock_timeout = settings.lock_timeout
         self._deliveries = MetastoreDeliveries(self._database)
         self._leftovers = MetastoreLeftovers(self._database)
+        self._browsing = MetastoreBrowsing(self._database)
 
     def __repr__(self) -> str:
         return f"<MetastoreBackend on {self._database}>"
@@ -288,6 +291,11 @@ class MetastoreBackend(BaseStoreBackend):
     def deliveries(self) -> MetastoreDeliveries:
         """Return what hands out events to consumers."""
         return self._deliveries
+
+    @property
+    def browsing(self) -> MetastoreBrowsing:
+        """Return what lists what is there."""
+        return self._browsing
 
 
 def _settings(options: dict[str, Any]) -> DatabaseSettings:
