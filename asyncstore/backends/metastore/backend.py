@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from ...abc import BaseStoreBackend, Capability
 from ...changes import Clear, Commit, CommitResult, Delete, Put
 from ...clock import Clock
+from ...doctor.records import Finding
 from ...errors import ConfigurationError
 from ...records import (
     AssetRecord,
@@ -30,6 +31,7 @@ from ...settings import DatabaseSettings
 from .browsing import MetastoreBrowsing
 from .choice import open_database
 from .deliveries import MetastoreDeliveries
+from .examining import examine
 from .fleet import MetastoreFleet
 from .leftovers import MetastoreLeftovers
 from .procedures import assets as registry
@@ -131,6 +133,13 @@ class MetastoreBackend(BaseStoreBackend):
     async def arevision(self) -> str | None:
         """Read the schema's revision, None where there is none; changes nothing."""
         return await self._database.revision()
+
+    def examine(self) -> AsyncIterator[Finding]:
+        """Look at the database, check by check, and say what to do about what is wrong; nothing stays written.
+
+        :raises DatabaseError: it cannot be reached.
+        """
+        return examine(self._database)
 
     # State.
 

@@ -13,7 +13,7 @@ from ..schema import asset, asset_state, consumer, event, task_instance, task_st
 from .assets import COLUMNS
 from .state import read_page
 
-__all__ = ["count_of_asset", "last_event_time", "list_assets", "list_entries", "list_tasks"]
+__all__ = ["count_of_asset", "list_assets", "list_entries", "list_tasks"]
 
 
 def list_assets() -> Executable:
@@ -67,8 +67,3 @@ def list_tasks(*of: str) -> Executable:
         .order_by(*place)
         .limit(dialect.limit("limit"))
     )
-
-
-def last_event_time() -> Executable:
-    """Tell when the latest event was recorded."""
-    return select(event.c.created_at).order_by(event.c.id.desc()).limit(1)
