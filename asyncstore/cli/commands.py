@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 import click
 
+from ..settings.showing import printable
 from .failures import Failure, Misuse
 
 __all__ = ["Group", "confirm", "counted", "near", "yes_option"]
@@ -51,7 +52,9 @@ def confirm(question: str, *, yes: bool) -> None:
         return
     if not sys.stdin or not sys.stdin.isatty():
         raise Misuse(f"{question}? There is no terminal to ask on; give --yes if so")
-    if not click.confirm(f"{question}?", err=True):
+    # Not `click.confirm`, which writes a space to stdout.
+    click.echo(f"{printable(question)}? [y/N] ", nl=False, err=True)
+    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
         raise Failure("not confirmed; nothing was done")
 
 

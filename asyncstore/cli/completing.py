@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import warnings
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -22,6 +23,8 @@ from .running import GlobalOptions, settings_with
 __all__ = ["complete_assets", "complete_keys", "complete_watchers"]
 
 _MOST = 200
+#: What a shell takes for one word as it stands. Others are not offered: a name may hold `$(...)`.
+_SAFE = re.compile(r"[\w@%+=:,./][\w@%+=:,./-]*")
 #: Seconds that a shell waits at most.
 _PATIENCE = 2.0
 Names = Callable[[Store], Awaitable[list[str]]]
@@ -54,7 +57,7 @@ def _suggest(ctx: click.Context, incomplete: str, names: Names) -> list[Completi
         if in_file and not Path(file).exists():
             return []
         found = asyncio.run(main())
-        return [CompletionItem(name) for name in found if name.startswith(incomplete) and name.isprintable()]
+        return [CompletionItem(name) for name in found if name.startswith(incomplete) and _SAFE.fullmatch(name)]
     return []
 
 

@@ -90,7 +90,30 @@ def test_wrong_usage_is_told_on_stderr_with_code_2(args: list[str], folder: Path
     assert list(folder.iterdir()) == []
 
 
-@pytest.mark.parametrize("group", [[], ["db"], ["events"], ["state-store"]])
+@pytest.mark.parametrize(
+    ("args", "meant"),
+    [
+        (["asets"], "assets"),
+        (["asset-stor", "get"], "asset-store"),
+        (["trigers"], "triggers"),
+        (["assets", "lst"], "list"),
+        (["task-store", "scope"], "scopes"),
+        (["triggers", "pase"], "pause"),
+        (["events", "lits"], "list"),
+        (["config", "shw"], "show"),
+        (["assets", "list", "--jsn"], "--json"),
+        (["--databse", "x"], "--database"),
+    ],
+)
+def test_a_mistyped_word_names_what_was_probably_meant(args: list[str], meant: str) -> None:
+    done = call(*args)
+    assert (done.code, done.out) == (2, "")
+    told = done.err.splitlines()[-1]
+    assert meant in told.replace("'", " ").replace("?", " ").split()
+    assert told.lower().count("did you mean") == 1
+
+
+@pytest.mark.parametrize("group", [[], ["db"], ["events"], ["state-store"], ["assets"], ["config"]])
 def test_a_group_alone_gives_its_help(group: list[str]) -> None:
     done = call(*group)
     assert ("Commands:" if group else "Care ") in done.out + done.err
