@@ -11,7 +11,6 @@ from ..abc import BaseStoreBackend
 from ..blocking import drive
 from ..core import Core
 from ..errors import StoreCorruptError
-from ..offload.stored import Reference
 from ..records import AssetRecord
 from ..scopes import Asset, AssetScope, TaskScope, scope_of
 from .abc import Browsing
@@ -135,6 +134,8 @@ class Browser:
 
 
 def _weighed(entry: EntryRecord, reference: str) -> EntryRecord:
+    from ..offload.stored import Reference  # few stores have any
+
     with suppress(StoreCorruptError):  # a list is no place to fail for one row
         return replace(entry, size=Reference.parse(reference).size)
     return entry

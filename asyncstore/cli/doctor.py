@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import click
 
-from ..doctor.examining import examine
 from ..doctor.records import Finding, Status
 from ..settings import Settings
 from .output import emit, is_utf8
@@ -40,6 +39,7 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
     its clock; whether the worker-side backend keeps and deletes; triggerers, watchers and consumers; what waits for
     garbage collection. Nothing stays written. Exits with 1 if anything failed, with 0 if there are only warnings.
     """
+    from ..doctor.examining import examine  # with what it takes to keep values elsewhere
 
     def read() -> Settings:
         settings = settings_of(ctx)

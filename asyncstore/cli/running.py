@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 import signal
 import socket
 import sys
@@ -144,6 +143,8 @@ async def see_through(work: Coroutine[Any, Any, T], what: str) -> T:
 
 def writer() -> str:
     """Give the name under which this program writes: `cli:` with the user and the machine."""
+    import getpass
+
     try:
         user = getpass.getuser()
     except (OSError, KeyError, ImportError):  # a container has perhaps no such user
