@@ -10,7 +10,7 @@ from .output import emit
 __all__ = ["completion"]
 
 _HOW = """\b
-bash: asyncstore completion bash > ~/.local/share/bash-completion/completions/asyncstore
+bash: asyncstore completion bash > ~/.asyncstore.bash; then . it in ~/.bashrc
 zsh:  asyncstore completion zsh > "${fpath[1]}/_asyncstore"
 fish: asyncstore completion fish > ~/.config/fish/completions/asyncstore.fish"""
 

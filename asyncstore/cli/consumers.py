@@ -188,9 +188,7 @@ async def _weigh(store: Store, asset: str, name: str) -> str:
         record = await find_asset(store, asset)
         for each in await store.alist_consumers():
             if (each.asset, each.name) == (record.name, name):
-                return (
-                    f": {each.behind} event(s) before it, {each.in_hand + each.waiting} in hand, {each.failed} failed"
-                )
+                return f": {each.behind} before it, {each.in_hand + each.waiting} in hand, {each.failed} failed"
     return ""
 
 
