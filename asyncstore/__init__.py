@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 from .abc import BaseStoreBackend, Capability
 from .accessors import AssetStoreAccessor, AssetStoreAccessors, TaskStoreAccessor
 from .backends.memory import MemoryBackend
+from .browsing.abc import Browsing
+from .browsing.browser import Browser
+from .browsing.records import AssetSummary, EntryRecord, TaskRecord
 from .changes import Change, Clear, Commit, CommitResult, Delete, NewEvent, Put, RecordedEvent
 from .clock import Clock, ManualClock, SystemClock
 from .consumers.abc import Deliveries
@@ -101,9 +104,12 @@ __all__ = [
     "AssetScope",
     "AssetStoreAccessor",
     "AssetStoreAccessors",
+    "AssetSummary",
     "BaseStoreBackend",
     "BlockingCallWarning",
     "BrokenReferenceError",
+    "Browser",
+    "Browsing",
     "Capability",
     "Change",
     "Checkpoint",
@@ -128,6 +134,7 @@ __all__ = [
     "Deliveries",
     "Delivery",
     "Entry",
+    "EntryRecord",
     "Event",
     "EventLog",
     "ExpiredRow",
@@ -173,6 +180,7 @@ __all__ = [
     "SystemClock",
     "Taking",
     "TaskContext",
+    "TaskRecord",
     "TaskScope",
     "TaskStoreAccessor",
     "TriggererRecord",

@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Self, TypeVar
 import anyio
 
 from .blocking import run_on_portal
+from .browsing.abc import Browsing
 from .changes import Commit, CommitResult
 from .clock import SystemClock
 from .consumers.abc import Deliveries
@@ -86,6 +87,8 @@ class Capability(Flag):
     CONSUMERS = auto()
     #: `leftovers`: the references of worker-side backends that rows no longer hold.
     LEFTOVERS = auto()
+    #: `browsing`: what is there, page by page.
+    BROWSING = auto()
 
 
 class BaseStoreBackend(WorkerHooks, ABC):
@@ -407,3 +410,8 @@ class BaseStoreBackend(WorkerHooks, ABC):
     def leftovers(self) -> Leftovers:
         """Return what remembers the references that rows no longer hold (`Capability.LEFTOVERS`)."""
         raise self._lacks(Capability.LEFTOVERS, "remember what a worker-side backend keeps")
+
+    @property
+    def browsing(self) -> Browsing:
+        """Return what lists what is there (`Capability.BROWSING`)."""
+        raise self._lacks(Capability.BROWSING, "list what is there")

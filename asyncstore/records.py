@@ -35,7 +35,8 @@ class Entry:
     :ivar version: a positive integer, larger for every later write of the key, never used twice for it.
     :ivar updated_at: when it was written, in UTC.
     :ivar expires_at: from when it is absent, in UTC; None for never.
-    :ivar updated_by: who wrote it: `task:<ti_id>` or `watcher:<asset>/<name>`; None where nobody said.
+    :ivar updated_by: who wrote it: `task:<ti_id>`, `watcher:<asset>/<name>` or `cli:<user>@<host>`; None where nobody
+        said.
     """
 
     value: JsonValue

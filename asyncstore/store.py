@@ -11,6 +11,7 @@ from typing import Self, final, overload
 from .abc import BaseStoreBackend, Capability
 from .accessors import AssetStoreAccessors, TaskStoreAccessor
 from .blocking import drive, in_thread, inline
+from .browsing.browser import Browser
 from .building import Parts
 from .clock import Clock
 from .consumers.consumer import Consumer
@@ -241,6 +242,11 @@ class Store:
     def list_consumers(self) -> list[ConsumerRecord]:
         """Do what `alist_consumers` does, from sync code."""
         return drive(self.alist_consumers())
+
+    @property
+    def browser(self) -> Browser:
+        """Return what lists what is in the store."""
+        return Browser(self.core)
 
     # Assets.
 

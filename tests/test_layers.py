@@ -35,7 +35,8 @@ PACKAGES: list[ModuleType] = [asyncstore, triggers]
 #: program.
 DOORS = {
     *("asyncstore", "asyncstore.fleet"),
-    *("asyncstore.cli.failures", "asyncstore.cli.output", "asyncstore.cli.running"),
+    *("asyncstore.cli.commands", "asyncstore.cli.completing", "asyncstore.cli.failures", "asyncstore.cli.output"),
+    *("asyncstore.cli.running", "asyncstore.cli.showing"),
 }
 
 

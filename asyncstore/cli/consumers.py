@@ -11,13 +11,17 @@ import anyio.to_thread
 import click
 
 from ..consumers.consumer import Consumer
-from ..consumers.records import Start
+from ..consumers.records import PruneReport, Start
 from ..errors import ConsumerNotFoundError
 from ..store import Store
+from . import completing
+from .commands import confirm, counted, yes_option
+from .event_shapes import ConsumerRow, EventRow, FailedRow, Forgotten, Pruned, Redelivered
 from .failures import Misuse
 from .finding import find_asset
-from .output import emit, event_line, failed_line, pairs
+from .output import emit
 from .running import open_store, run
+from .showing import RowWriter, is_terminal, show_one, show_rows, shows
 
 __all__ = ["COMMANDS"]
 
@@ -47,11 +51,12 @@ def _place(*words: str) -> Callable[[click.Context, click.Parameter, str | None]
     return convert
 
 
+_asset = click.argument("asset", shell_complete=completing.complete_assets)
 _named = click.option("--consumer", required=True, metavar="NAME", help="The consumer's name.")
 
 
 async def _find(store: Store, asset: str, name: str) -> Consumer:
-    return store.events(await find_asset(store, asset), consumer=name)
+    return store.events((await find_asset(store, asset)).scope, consumer=name)
 
 
 async def _on(store: Store, asset: str, name: str, work: Callable[[Consumer], Any]) -> Any:
@@ -63,7 +68,7 @@ async def _on(store: Store, asset: str, name: str, work: Callable[[Consumer], An
 
 
 @click.command(short_help="Follow the events of an asset as a durable consumer.")
-@click.argument("asset")
+@_asset
 @_named
 @click.option(
     "--start",
@@ -72,19 +77,22 @@ async def _on(store: Store, asset: str, name: str, work: Callable[[Consumer], An
     help="Where a new consumer begins; one that there is goes on where it is.",
 )
 @click.option("--limit", type=click.IntRange(0, _LARGEST), metavar="N", help="End after so many.")
+@shows(EventRow)
 @click.pass_context
-def tail(ctx: click.Context, asset: str, consumer: str, start: Start | None, limit: int | None) -> None:
-    """Print the events of ASSET as JSON, one a line, those in the log and then those that come.
+def tail(ctx: click.Context, asset: str, consumer: str, start: Start | None, limit: int | None, as_json: bool) -> None:
+    """Print the events of ASSET, those in the log and then those that come.
 
-    An event is done when its line is written, and is not printed again for this consumer. Programs that read under the
-    same name divide the events. PLACE is `beginning`, `end`, the id of an event or a time.
+    A table on a terminal, JSON one a line elsewhere. An event is done when its line is written, and is not printed
+    again for this consumer. Programs that read under the same name divide the events. PLACE is `beginning`, `end`, the
+    id of an event or a time.
     """
-    run(ctx, _tail, open_store(ctx), asset, consumer, start, limit)
+    writer = RowWriter(EventRow, as_json=as_json or not is_terminal())
+    run(ctx, _tail, open_store(ctx), asset, consumer, start, limit, writer)
 
 
-async def _tail(store: Store, asset: str, name: str, start: Start | None, limit: int | None) -> None:
+async def _tail(store: Store, asset: str, name: str, start: Start | None, limit: int | None, writer: RowWriter) -> None:
     async with store:
-        scope = await find_asset(store, asset)
+        scope = (await find_asset(store, asset)).scope
         if limit == 0:
             return
         # Not `async with`: that a line cannot be written is no failure of its event.
@@ -92,7 +100,7 @@ async def _tail(store: Store, asset: str, name: str, start: Start | None, limit:
             count = 0
             async for event in events:
                 # A reader of stdout that stalls must not keep the lease from being renewed.
-                await anyio.to_thread.run_sync(emit, [event_line(event)], abandon_on_cancel=True)
+                await anyio.to_thread.run_sync(writer.write, [EventRow.of(event)], abandon_on_cancel=True)
                 await event.adone()
                 count += 1
                 if count == limit:
@@ -100,102 +108,128 @@ async def _tail(store: Store, asset: str, name: str, start: Start | None, limit:
 
 
 @click.command(short_help="Have a consumer read again from an event or a time on.")
-@click.argument("asset")
+@_asset
 @_named
 @click.option("--to", required=True, callback=_place(), metavar="PLACE", help="The id of an event, or a time.")
+@shows(Redelivered)
 @click.pass_context
-def replay(ctx: click.Context, asset: str, consumer: str, to: Start) -> None:
+def replay(ctx: click.Context, asset: str, consumer: str, to: Start, as_json: bool) -> None:
     """Deliver every event of ASSET from PLACE on again, whatever became of it; nothing is skipped."""
 
     async def work(reader: Consumer) -> int:
         return await reader.areplay(to)  # type: ignore[arg-type]
 
-    count = run(ctx, _on, open_store(ctx), asset, consumer, work)
-    emit([f"{count} event(s) are delivered again."])
+    _tell_redelivered(run(ctx, _on, open_store(ctx), asset, consumer, work), as_json=as_json)
 
 
-@click.command(short_help="Print the events that failed too often, as JSON.")
-@click.argument("asset")
+def _tell_redelivered(count: int, *, as_json: bool) -> None:
+    if as_json:
+        show_one(Redelivered(count), as_json=True)
+    else:
+        emit([f"{count} event(s) are delivered again."])
+
+
+@click.command(short_help="List the events that failed too often.")
+@_asset
 @_named
+@shows(FailedRow)
 @click.pass_context
-def failed(ctx: click.Context, asset: str, consumer: str) -> None:
-    """Print the events of ASSET that were set aside, as JSON, one a line, each with its last traceback."""
+def failed(ctx: click.Context, asset: str, consumer: str, as_json: bool) -> None:
+    """List the events of ASSET that were set aside, each with its last traceback.
+
+    A table on a terminal, JSON one a line elsewhere.
+    """
+    writer = RowWriter(FailedRow, as_json=as_json or not is_terminal())
 
     async def work(reader: Consumer) -> None:
         after = 0
         while page := await reader.alist_failed(after=after, limit=_PAGE):
-            emit(failed_line(each) for each in page)
+            writer.write([FailedRow.failing(each) for each in page])
             after = page[-1].event.id
 
     run(ctx, _on, open_store(ctx), asset, consumer, work)
 
 
 @click.command(short_help="Deliver events again that failed too often.")
-@click.argument("asset")
+@_asset
 @click.argument("ids", nargs=-1, type=click.IntRange(0, _LARGEST))
 @_named
+@shows(Redelivered)
 @click.pass_context
-def retry(ctx: click.Context, asset: str, ids: tuple[int, ...], consumer: str) -> None:
+def retry(ctx: click.Context, asset: str, ids: tuple[int, ...], consumer: str, as_json: bool) -> None:
     """Deliver the events of ASSET with these IDS that were set aside again, as if they had never failed; or all."""
 
     async def work(reader: Consumer) -> int:
         return await reader.aretry(ids or None)
 
-    count = run(ctx, _on, open_store(ctx), asset, consumer, work)
-    emit([f"{count} event(s) are delivered again."])
+    _tell_redelivered(run(ctx, _on, open_store(ctx), asset, consumer, work), as_json=as_json)
 
 
 @click.command(short_help="Forget a consumer.")
-@click.argument("asset")
+@_asset
 @_named
+@yes_option
+@shows(Forgotten)
 @click.pass_context
-def forget(ctx: click.Context, asset: str, consumer: str) -> None:
+def forget(ctx: click.Context, asset: str, consumer: str, yes: bool, as_json: bool) -> None:
     """Delete a consumer of ASSET with all that is known of it; the events stay, and none is kept for its sake."""
+    if not yes:
+        found = run(ctx, _weigh, open_store(ctx), asset, consumer)
+        confirm(f"Forget consumer {consumer!r} of asset {asset!r}{found}", yes=yes)
     run(ctx, _on, open_store(ctx), asset, consumer, Consumer.adelete)
-    emit([f"Forgot consumer {consumer}."])
+    if as_json:
+        show_one(Forgotten(consumer), as_json=True)
+    else:
+        emit([f"Forgot consumer {consumer}."])
 
 
-@click.command("consumers", short_help="List the consumers, one a line.")
-@click.pass_context
-def list_consumers(ctx: click.Context) -> None:
-    """List the consumers of every asset, one a line: how many events are before each, in hand, waiting, set aside."""
-    run(ctx, _list, open_store(ctx))
-
-
-async def _list(store: Store) -> None:
+async def _weigh(store: Store, asset: str, name: str) -> str:
     async with store:
-        records = await store.alist_consumers()
-    emit(
-        pairs(
-            asset=each.asset,
-            consumer=each.name,
-            position=each.position,
-            behind=each.behind,
-            in_hand=each.in_hand,
-            waiting=each.waiting,
-            failed=each.failed,
-            readers=each.readers,
-        )
-        for each in records
-    )
+        record = await find_asset(store, asset)
+        for each in await store.alist_consumers():
+            if (each.asset, each.name) == (record.name, name):
+                return f": {each.behind} before it, {each.in_hand + each.waiting} in hand, {each.failed} failed"
+    return ""
+
+
+@click.command("consumers", short_help="List the consumers.")
+@shows(ConsumerRow)
+@click.pass_context
+def list_consumers(ctx: click.Context, as_json: bool) -> None:
+    """List the consumers of every asset: how many events are before each, in hand, waiting, set aside."""
+
+    async def main() -> list[ConsumerRow]:
+        async with open_store(ctx) as store:
+            return [ConsumerRow.of(each) for each in await store.alist_consumers()]
+
+    show_rows(ConsumerRow, run(ctx, main), as_json=as_json)
 
 
 @click.command(short_help="Delete old events.")
 @click.option("--unfinished", is_flag=True, help="Those too that a consumer has not done.")
 @click.option("--dry-run", is_flag=True, help="Delete nothing; say how many would go.")
+@yes_option
+@shows(Pruned)
 @click.pass_context
-def prune(ctx: click.Context, unfinished: bool, dry_run: bool) -> None:
+def prune(ctx: click.Context, unfinished: bool, dry_run: bool, yes: bool, as_json: bool) -> None:
     """Delete the events that [state_store] keep_events_days and keep_events_count do not keep.
 
-    What a consumer of the asset has not done stays. The keys of events stay, so that none is recorded again.
+    What a consumer of the asset has not done stays, unless --unfinished says otherwise, which is asked about. The keys
+    of events stay, so that none is recorded again.
     """
-    run(ctx, _prune, open_store(ctx), unfinished=unfinished, dry_run=dry_run)
 
+    async def work(*, dry_run: bool) -> PruneReport:
+        async with open_store(ctx) as store:
+            return await store.aprune_events(unfinished=unfinished, dry_run=dry_run)
 
-async def _prune(store: Store, *, unfinished: bool, dry_run: bool) -> None:
-    async with store:
-        report = await store.aprune_events(unfinished=unfinished, dry_run=dry_run)
-    if report.skipped is not None:
+    if unfinished and not dry_run and not yes:
+        found = run(ctx, work, dry_run=True)
+        if found.deleted:
+            confirm(f"Delete {counted(found.deleted, 'event')}, done or not", yes=yes)
+    report = run(ctx, work, dry_run=dry_run)
+    if as_json:
+        show_one(Pruned(report.deleted, dry_run, report.skipped), as_json=True)
+    elif report.skipped is not None:
         emit([f"Skipped: {report.skipped}"])
     else:
         emit([f"{'Would delete' if dry_run else 'Deleted'} {report.deleted} event(s)."])

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 
 from ..backends.choice import choose
 from ..errors import ConfigurationError
+from .commands import Group, confirm, yes_option
 from .failures import Failure
 from .output import emit
 from .running import run, settings_of
+from .shapes import Moved, Schema
+from .showing import show_one, shows
 
 if TYPE_CHECKING:
     from ..backends.metastore import MetastoreBackend
@@ -19,82 +21,104 @@ if TYPE_CHECKING:
 __all__ = ["db"]
 
 
-@click.group(short_help="Look after the schema of the metastore.")
+@click.group(cls=Group, short_help="Look after the schema of the metastore.")
 def db() -> None:
     """Look after the schema of the metastore."""
 
 
 @db.command(short_help="Bring the schema to this release's revision.")
+@shows(Moved)
 @click.pass_context
-def upgrade(ctx: click.Context) -> None:
+def upgrade(ctx: click.Context, as_json: bool) -> None:
     """Bring the schema to the revision that this release needs; create it where there is none.
 
     Nothing happens where it is current. Programs of the release before are refused when they start afterwards.
     """
-    run(ctx, _upgrade, _metastore(ctx))
+    run(ctx, _upgrade, _metastore(ctx), as_json)
 
 
 @db.command(short_help="Take the schema back to an earlier revision.")
 @click.argument("revision")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@yes_option
+@shows(Moved)
 @click.pass_context
-def downgrade(ctx: click.Context, revision: str, yes: bool) -> None:
+def downgrade(ctx: click.Context, revision: str, yes: bool, as_json: bool) -> None:
     """Take the schema back to REVISION, for the release that needs it; `base` removes every table with what it holds.
 
     Stop every program that uses the database first.
     """
     backend = _metastore(ctx)
-    if not yes:
-        click.confirm(
-            f"Take {backend.place} back to schema {revision}? What only later schemas hold is lost", abort=True
-        )
-    run(ctx, partial(_downgrade, revision=revision), backend)
+    confirm(f"Take {backend.place} back to schema {revision} and lose what only later schemas hold", yes=yes)
+    run(ctx, _downgrade, backend, revision, as_json)
 
 
 @db.command(short_help="Print the revision of the schema.")
+@shows(Schema)
 @click.pass_context
-def current(ctx: click.Context) -> None:
+def current(ctx: click.Context, as_json: bool) -> None:
     """Print the revision of the schema; exit with 1 where there is none. Changes nothing."""
-    run(ctx, _current, _metastore(ctx))
+    run(ctx, _current, _metastore(ctx), as_json)
 
 
 @db.command(short_help="Tell whether the schema is this release's.")
+@shows(Schema)
 @click.pass_context
-def check(ctx: click.Context) -> None:
+def check(ctx: click.Context, as_json: bool) -> None:
     """Exit with 0 if the schema has the revision that this release needs, else with 1. Changes nothing."""
-    run(ctx, _check, _metastore(ctx))
+    run(ctx, _check, _metastore(ctx), as_json)
 
 
-async def _upgrade(backend: MetastoreBackend) -> None:
+async def _upgrade(backend: MetastoreBackend, as_json: bool) -> None:
     before, after = await backend.aupgrade()
     if before is None:
         done = f"created schema {after}"
     else:
         done = f"has schema {after} already" if before == after else f"upgraded schema {before} to {after}"
-    emit([f"{backend.place}: {done}"])
+    _tell_moved(backend, before, after, done, as_json=as_json)
 
 
-async def _downgrade(backend: MetastoreBackend, revision: str) -> None:
+async def _downgrade(backend: MetastoreBackend, revision: str, as_json: bool) -> None:
     before, after = await backend.adowngrade(revision)
     if before == after:
         done = f"has schema {after} already" if after else "has none of asyncstore's tables"
     else:
         done = f"downgraded schema {before} to {after}" if after else f"removed schema {before} with everything in it"
-    emit([f"{backend.place}: {done}"])
+    _tell_moved(backend, before, after, done, as_json=as_json)
 
 
-async def _current(backend: MetastoreBackend) -> None:
-    emit([await _revision(backend)])
+def _tell_moved(backend: MetastoreBackend, before: str | None, after: str | None, done: str, *, as_json: bool) -> None:
+    if as_json:
+        show_one(Moved(backend.place, before, after), as_json=True)
+    else:
+        emit([f"{backend.place}: {done}"])
 
 
-async def _check(backend: MetastoreBackend) -> None:
+async def _current(backend: MetastoreBackend, as_json: bool) -> None:
+    if as_json:
+        await _show(backend)
+    revision = await _revision(backend)
+    if not as_json:
+        emit([revision])
+
+
+async def _check(backend: MetastoreBackend, as_json: bool) -> None:
     from ..backends.metastore.migrate import HEAD
 
+    if as_json:
+        await _show(backend)
     revision = await _revision(backend)
     if revision != HEAD:
         async with backend:  # is refused, with the reason and the way out; a file that has tables stays as it is
             raise Failure(f"{backend.place} has schema {revision}, this release needs {HEAD}")
-    emit([f"{backend.place}: schema {revision} is current"])
+    if not as_json:
+        emit([f"{backend.place}: schema {revision} is current"])
+
+
+async def _show(backend: MetastoreBackend) -> None:
+    from ..backends.metastore.migrate import HEAD
+
+    revision = await backend.arevision()
+    show_one(Schema(backend.place, revision, HEAD, revision == HEAD), as_json=True)
 
 
 async def _revision(backend: MetastoreBackend) -> str:

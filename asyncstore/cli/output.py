@@ -27,6 +27,7 @@ __all__ = [
     "failed_line",
     "finish",
     "is_abandoned",
+    "is_utf8",
     "json_line",
     "pairs",
     "silence",
@@ -167,16 +168,17 @@ def json_line(value: object) -> str:
 
     :param value: any JSON value.
     """
-    text = json.dumps(value, ensure_ascii=not _is_utf8(), separators=(",", ":"))
+    text = json.dumps(value, ensure_ascii=not is_utf8(), separators=(",", ":"))
     return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _plain(text: str) -> str:
-    if text.isprintable() and not _NEEDS_QUOTES.search(text) and (text.isascii() or _is_utf8()):
+    if text.isprintable() and not _NEEDS_QUOTES.search(text) and (text.isascii() or is_utf8()):
         return text
     return json_line(text)
 
 
-def _is_utf8() -> bool:
+def is_utf8() -> bool:
+    """Tell whether stdout takes every character."""
     encoding: str | None = getattr(sys.stdout, "encoding", None)
     return encoding is None or codecs.lookup(encoding).name == "utf-8"

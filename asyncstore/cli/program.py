@@ -10,21 +10,56 @@ from typing import Any, final
 import click
 
 from . import output, plugins
+from .assets import assets
+from .commands import Group
+from .completion import completion
+from .config import config
 from .database import db
+from .doctor import doctor
 from .events import events
 from .failures import Failure, Interrupted, Misuse, translated
 from .running import GlobalOptions
 from .state_store import state_store
+from .stores import asset_store, task_store
 
 __all__ = ["main"]
 
-_EPILOG = "Exit codes: 0 done, 1 the operation failed, 2 wrong usage or configuration, 130 interrupted."
+_EPILOG = (
+    "Example: asyncstore asset-store set orders watermark 42",
+    "Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 130 interrupted",
+)
+#: What people do, and the commands for it; those of other packages that are not named here come last.
+_SECTIONS = {
+    "State": ("assets", "asset-store", "task-store"),
+    "Events": ("watch", "triggerer", "triggers", "events"),
+    "Care": ("doctor", "config", "db", "state-store", "completion"),
+}
 
 
 @final
-class _Program(click.Group):
+class _Program(Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted({*super().list_commands(ctx), *plugins.names()})
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Tell the whole story in one screen of 24 lines and 80 columns."""
+        formatter.write(f"Usage: {ctx.command_path} [OPTIONS] COMMAND [ARGS]...\n")
+        formatter.write(f"  {self.help}\n\n")
+        commands = {name: found for name in self.list_commands(ctx) if (found := self.get_command(ctx, name))}
+        named = {name for names in _SECTIONS.values() for name in names}
+        sections = {**_SECTIONS, "Others": tuple(name for name in commands if name not in named)}
+        wide = max(map(len, commands)) + 2
+        for section, names in sections.items():
+            title = section
+            for name in names:
+                if name in commands and not commands[name].hidden:
+                    told = commands[name].get_short_help_str(limit=80 - 8 - wide)
+                    formatter.write(f"{title:8}{name:{wide}}{told}\n")
+                    title = ""
+        formatter.write("\n")
+        records = [each.get_help_record(ctx) for each in self.get_params(ctx)]
+        formatter.write_dl([each for each in records if each is not None])
+        formatter.write("\n".join(_EPILOG) + "\n")
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         # Ours come first: no package can put itself in the place of a command that people know.
@@ -97,7 +132,7 @@ def _told(error: click.ClickException) -> int:
 _HELP: type[click.ClickException] = getattr(click.exceptions, "NoArgsIsHelpError", Interrupted)
 
 
-@click.group("asyncstore", cls=_Program, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group("asyncstore", cls=_Program, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--database", metavar="URL", help="The metastore; wins over [database] url.")
 @click.option(
     "--config",
@@ -113,6 +148,5 @@ def main(ctx: click.Context, database: str | None, config: Path | None, debug: b
     ctx.obj = GlobalOptions(database, config, debug)
 
 
-main.add_command(db)
-main.add_command(events)
-main.add_command(state_store)
+for _command in (assets, asset_store, task_store, events, doctor, config, db, state_store, completion):
+    main.add_command(_command)

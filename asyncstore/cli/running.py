@@ -17,9 +17,20 @@ import click
 
 from ..settings import Settings, load_settings
 from ..store import Store, connect
-from .failures import translated
+from .failures import Interrupted, translated
 
-__all__ = ["GlobalOptions", "open_store", "options_of", "run", "settings_of"]
+__all__ = [
+    "GlobalOptions",
+    "import_from_here",
+    "open_store",
+    "options_of",
+    "overrides_of",
+    "run",
+    "see_through",
+    "settings_of",
+    "settings_with",
+    "writer",
+]
 
 T = TypeVar("T")
 
@@ -54,9 +65,17 @@ def settings_of(ctx: click.Context) -> Settings:
     :param ctx: the context of the command.
     :raises ConfigurationError: an option is unknown, or has a value that is not allowed.
     """
-    options = options_of(ctx)
-    given = {} if options.database is None else {"database.url": options.database, "state_store.backend": None}
-    return load_settings(path=options.config, overrides=given)
+    return settings_with(options_of(ctx))
+
+
+def settings_with(options: GlobalOptions) -> Settings:
+    """Read the settings as `settings_of` does, with global options at hand."""
+    return load_settings(path=options.config, overrides=overrides_of(options))
+
+
+def overrides_of(options: GlobalOptions) -> dict[str, object]:
+    """Give the options that the global options stand for, by their names as arguments."""
+    return {} if options.database is None else {"database.url": options.database, "state_store.backend": None}
 
 
 def open_store(ctx: click.Context) -> Store:
@@ -68,10 +87,16 @@ def open_store(ctx: click.Context) -> Store:
     :raises ConfigurationError: as `settings_of`.
     """
     settings = settings_of(ctx)
-    here = str(Path.cwd())
-    if settings.state_store.backend is not None and not sys.flags.safe_path and here not in sys.path:
-        sys.path.append(here)  # last, so that nothing here hides an installed module
+    import_from_here(settings)
     return connect(settings=settings)
+
+
+def import_from_here(settings: Settings) -> None:
+    """Have a backend of the user's own be looked for in the working directory, too."""
+    here = str(Path.cwd())
+    named = settings.state_store.backend or settings.workers.backend
+    if named is not None and not sys.flags.safe_path and here not in sys.path:
+        sys.path.append(here)  # last, so that nothing here hides an installed module
 
 
 def run(ctx: click.Context, function: Callable[..., Coroutine[Any, Any, T]], *args: Any, **options: Any) -> T:
@@ -93,6 +118,38 @@ def run(ctx: click.Context, function: Callable[..., Coroutine[Any, Any, T]], *ar
 
     with translated(debug=options_of(ctx).debug):
         return asyncio.run(main())
+
+
+async def see_through(work: Coroutine[Any, Any, T], what: str) -> T:
+    """Await what changes the store, so that who interrupts it hears what became of it.
+
+    :param work: the change: wholly or not at all.
+    :param what: what it does, such as "the keys were deleted".
+    :raises Interrupted: Ctrl-C; once the work is done, unless it comes twice.
+    """
+    task = asyncio.create_task(work, name="change")
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        if task.cancelled():
+            raise
+        click.echo("ending with what has begun; Ctrl-C again does not wait for it", err=True)
+        await asyncio.wait([task])
+        error = task.exception()
+        if error is not None:
+            raise error from None
+        raise Interrupted(f"interrupted, but {what} before") from None
+
+
+def writer() -> str:
+    """Give the name under which this program writes: `cli:` with the user and the machine."""
+    import getpass
+
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError, ImportError):  # a container has perhaps no such user
+        user = "unknown"
+    return f"cli:{user}@{socket.gethostname()}"
 
 
 @contextmanager

@@ -10,17 +10,20 @@ import click
 from ..abc import Capability
 from ..records import CleanupBatch, CleanupReport
 from ..store import Store
+from .commands import Group
 from .failures import Interrupted
 from .output import emit, expired_line, pairs
 from .progress import Progress
 from .running import open_store, run
+from .shapes import CleanedUp, Swept
+from .showing import show_one, shows
 
 __all__ = ["state_store"]
 
 _NOTHING = "Nothing to delete."
 
 
-@click.group("state-store", short_help="Clean up the state of tasks and assets.")
+@click.group("state-store", cls=Group, short_help="Clean up the state of tasks and assets.")
 def state_store() -> None:
     """Clean up the state of tasks and assets."""
 
@@ -28,14 +31,16 @@ def state_store() -> None:
 @state_store.command("cleanup-task-store", short_help="Delete expired task state.")
 @click.option("--dry-run", is_flag=True, help="Delete nothing; list the rows that would go.")
 @click.option("--verbose", is_flag=True, help="Tell of each batch; with --dry-run, since when each row is expired.")
+@shows(CleanedUp)
 @click.pass_context
-def cleanup(ctx: click.Context, dry_run: bool, verbose: bool) -> None:
+def cleanup(ctx: click.Context, dry_run: bool, verbose: bool, as_json: bool) -> None:
     """Delete exactly the rows of task state that have expired.
 
     With [state_store] state_cleanup_batch_size there is a commit after each batch, and Ctrl-C ends it between two of
     them; batches that are done stay done. Asset state is never touched.
     """
-    run(ctx, _list_expired if dry_run else _delete_expired, open_store(ctx), verbose=verbose)
+    work = _list_expired if dry_run else _delete_expired
+    run(ctx, work, open_store(ctx), verbose=verbose, as_json=as_json)
 
 
 _older_spelling = copy.copy(cleanup)
@@ -45,13 +50,18 @@ state_store.add_command(_older_spelling, "cleanup-task-states")
 
 @state_store.command(short_help="Delete the state of assets deactivated long ago.")
 @click.option("--dry-run", is_flag=True, help="Delete nothing; list the assets whose state would go.")
+@shows(Swept)
 @click.pass_context
-def sweep_assets(ctx: click.Context, dry_run: bool) -> None:
+def sweep_assets(ctx: click.Context, dry_run: bool, as_json: bool) -> None:
     """Delete the state of assets that were deactivated longer than [state_store] asset_grace_days ago."""
-    run(ctx, _sweep, open_store(ctx), dry_run)
+    run(ctx, _sweep, open_store(ctx), dry_run, as_json)
 
 
-async def _list_expired(store: Store, *, verbose: bool) -> None:
+async def _list_expired(store: Store, *, verbose: bool, as_json: bool) -> None:
+    if as_json:
+        async with store:
+            show_one(CleanedUp.of(await store.acleanup(dry_run=True)), as_json=True)
+        return
     listed = False
 
     def show(batch: CleanupBatch) -> None:
@@ -75,10 +85,13 @@ async def _list_expired(store: Store, *, verbose: bool) -> None:
         emit([f"Skipped: {report.objects_skipped}"])
 
 
-async def _delete_expired(store: Store, *, verbose: bool) -> None:
+async def _delete_expired(store: Store, *, verbose: bool, as_json: bool) -> None:
     with Progress(verbose=verbose) as progress:
         async with store:
             report = await _until_interrupted(store, progress)
+    if as_json:
+        show_one(CleanedUp.of(report), as_json=True)
+        return
     if report.skipped is not None:
         emit([f"Skipped: {report.skipped}"])
     elif report.deleted is None:
@@ -110,9 +123,12 @@ async def _until_interrupted(store: Store, progress: Progress) -> CleanupReport:
         raise Interrupted(f"interrupted{done}") from None
 
 
-async def _sweep(store: Store, dry_run: bool) -> None:
+async def _sweep(store: Store, dry_run: bool, as_json: bool) -> None:
     async with store:
         report = await store.asweep_assets(dry_run=dry_run)
+    if as_json:
+        show_one(Swept.of(report), as_json=True)
+        return
     if report.skipped is not None:
         emit([f"Skipped: {report.skipped}"])
         return

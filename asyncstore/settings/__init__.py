@@ -11,7 +11,7 @@ a new option, a new field of `Settings` is a new section, and a section inside a
 
 from __future__ import annotations
 
-from asyncstore.settings.loading import load_model, load_settings
+from asyncstore.settings.loading import TracedOption, load_model, load_settings, trace_settings
 from asyncstore.settings.models import (
     ConsumerSettings,
     DatabaseSettings,
@@ -31,10 +31,12 @@ __all__ = [
     "Option",
     "Settings",
     "StateStoreSettings",
+    "TracedOption",
     "TriggererSettings",
     "WorkersSettings",
     "list_options",
     "load_model",
     "load_settings",
     "mask_password",
+    "trace_settings",
 ]

@@ -18,7 +18,7 @@ from asyncstore.settings.models import Settings
 from asyncstore.settings.options import ENVIRONMENT_PREFIX, Option, list_options
 from asyncstore.settings.showing import mask_password, printable, show, show_unknown
 
-__all__ = ["load_model", "load_settings"]
+__all__ = ["TracedOption", "load_model", "load_settings", "trace_settings"]
 
 _DEFAULT_FILE = "asyncstore.toml"
 _CONFIG_VARIABLE = "ASYNCSTORE_CONFIG"
@@ -61,6 +61,15 @@ def load_model(
     :return: an instance of `model`.
     :raises ConfigurationError: see `load_settings`.
     """
+    return _read(model, path, environ, overrides)[0]
+
+
+def _read(
+    model: type[ModelT],
+    path: Path | None,
+    environ: Mapping[str, str] | None,
+    overrides: Mapping[str, object] | None,
+) -> tuple[ModelT, _Reader]:
     environ = os.environ if environ is None else environ
     reader = _Reader(list_options(model))
     reader.read_file(path, environ)
@@ -69,7 +78,38 @@ def load_model(
     settings = reader.validate(model)
     if settings is None or reader.problems:
         raise ConfigurationError("\n".join(reader.problems))
-    return settings
+    return settings, reader
+
+
+@dataclass(frozen=True, slots=True)
+class TracedOption:
+    """Tell the value of an option and where it came from.
+
+    :ivar option: the option.
+    :ivar value: its value, passwords masked.
+    :ivar source: "default", "file", "environment" or "argument".
+    :ivar origin: the path of the file, or the name of the environment variable; None for the others.
+    """
+
+    option: Option
+    value: object
+    source: str
+    origin: str | None
+
+
+def trace_settings(
+    *,
+    path: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    overrides: Mapping[str, object] | None = None,
+) -> tuple[TracedOption, ...]:
+    """Read the settings as `load_settings` does, and tell of each option where its value came from.
+
+    :param path: see `load_settings`, and so for the rest.
+    :raises ConfigurationError: see `load_settings`.
+    """
+    settings, reader = _read(Settings, path, environ, overrides)
+    return tuple(reader.trace(option, settings) for option in list_options())
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +239,19 @@ class _Reader:
         """Give the value of an option as shown, and where it came from."""
         given = self._given.get(option)
         return (given.shown, given.origin) if given else (show(option.default), "default")
+
+    def trace(self, option: Option, settings: BaseModel) -> TracedOption:
+        """Give the value of an option in valid settings, and where it came from."""
+        value: object = settings
+        for name in (*option.section.split("."), option.name):
+            value = getattr(value, name)
+        if isinstance(value, str):
+            value = mask_password(value)
+        given = self._given.get(option)
+        kind, _, origin = ("default" if given is None else given.origin).partition(" ")
+        if kind == "environment":
+            origin = origin.removeprefix("variable ")
+        return TracedOption(option, value, kind, origin or None)
 
     def _options_in(self, section: str) -> dict[str, Option]:
         return {option.name: option for option in self._options if option.section == section}

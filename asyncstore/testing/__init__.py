@@ -21,13 +21,25 @@ from __future__ import annotations
 import pytest
 
 _PARTS = (
-    *("cleaning", "committing", "consuming", "contexts", "expiring", "harness", "jobs", "leasing", "leaving"),
+    *(
+        "browsing",
+        "cleaning",
+        "committing",
+        "consuming",
+        "contexts",
+        "expiring",
+        "harness",
+        "jobs",
+        "leasing",
+        "leaving",
+    ),
     *("listing", "operations", "pruning", "registering", "resting", "texts", "updating", "values", "versions"),
     *("watching", "working"),
 )
 pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in _PARTS))
 
-from .calling import Caller, Way  # noqa: E402 - the asserts are to be rewritten first
+from .browsing import BrowsingConformance  # noqa: E402 - the asserts are to be rewritten first
+from .calling import Caller, Way  # noqa: E402
 from .cleaning import CleanupConformance  # noqa: E402
 from .committing import CommitConformance  # noqa: E402
 from .consuming import ConsumerConformance  # noqa: E402
@@ -52,6 +64,7 @@ from .working import WorkerBackendConformance  # noqa: E402
 __all__ = [
     "TASK",
     "BackendConformance",
+    "BrowsingConformance",
     "Caller",
     "CleanupConformance",
     "CommitConformance",
@@ -87,6 +100,7 @@ class BackendConformance(
     ExpiryConformance,
     VersionConformance,
     ListingConformance,
+    BrowsingConformance,
     UpdateConformance,
     WatchConformance,
     RegistrationConformance,

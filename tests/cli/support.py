@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import fcntl
 import inspect
+import io
 import os
+import struct
 import subprocess
 import sys
+import termios
+import threading
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TextIO
 
+import pytest
 from click.testing import CliRunner
 
 from asyncstore import Asset, Event, ManualClock, TaskScope, connect
@@ -40,6 +46,50 @@ def call(*args: str) -> Done:
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return Done(result.exit_code, result.stdout, result.stderr)
+
+
+@contextmanager
+def terminal(columns: int, answer: str, encoding: str) -> Generator[tuple[TextIO, list[bytes]]]:
+    """Give a stream to a terminal that is so wide, and what came out of it once it is closed."""
+    near, far = os.openpty()
+    fcntl.ioctl(far, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    mode = termios.tcgetattr(far)
+    mode[1] &= ~termios.OPOST
+    mode[3] &= ~termios.ECHO
+    termios.tcsetattr(far, termios.TCSANOW, mode)
+    told: list[bytes] = []
+
+    def read() -> None:
+        with suppress(OSError):  # Linux's word for the end of it
+            while more := os.read(near, 65536):
+                told.append(more)
+
+    reading = threading.Thread(target=read)
+    reading.start()
+    os.write(near, answer.encode())
+    with open(far, "r+b", buffering=0) as raw, io.TextIOWrapper(raw, encoding=encoding, write_through=True) as stream:
+        yield stream, told
+    reading.join()
+    os.close(near)
+
+
+def on_terminal(
+    monkeypatch: pytest.MonkeyPatch, *args: str, columns: int = 80, answer: str = "", encoding: str = "utf-8"
+) -> Done:
+    """Call the program with a terminal as stdin and stdout, in this process."""
+    err = io.StringIO()
+    code: object = None
+    with monkeypatch.context() as patch, terminal(columns, answer, encoding) as (stream, told):
+        patch.delenv("COLUMNS", raising=False)
+        patch.setattr(sys, "stdin", stream)
+        patch.setattr(sys, "stdout", stream)
+        patch.setattr(sys, "stderr", err)
+        try:
+            main(args, prog_name="asyncstore")
+        except SystemExit as end:
+            code = end.code
+    assert isinstance(code, int)
+    return Done(code, b"".join(told).decode(encoding), err.getvalue())
 
 
 def environment(**more: str) -> dict[str, str]:

@@ -41,8 +41,8 @@ def test_tail_goes_on_where_it_ended() -> None:
     assert payloads(call("events", "tail", "orders", "--consumer", "b", "--limit", "1").out) == [0]
     assert call("events", "tail", "orders", "--consumer", "b", "--limit", "0").out == ""
     listed = call("events", "consumers").out.splitlines()
-    assert listed[0] == "asset=orders consumer=a position=4 behind=0 in_hand=0 waiting=0 failed=0 readers=0"
-    assert listed[1].startswith("asset=orders consumer=b position=1 behind=3 ")
+    assert listed[0] == "orders\ta\t4\t0\t0\t0\t0\t0"
+    assert listed[1].startswith("orders\tb\t1\t3\t")
 
 
 def test_tail_begins_where_it_is_told_and_waits_until_interrupted() -> None:
@@ -57,7 +57,8 @@ def test_tail_begins_where_it_is_told_and_waits_until_interrupted() -> None:
         assert process.wait(30) == 130
         assert process.stderr.read() == b"interrupted\n"
     # Interrupted between its line and its end, the last event comes again.
-    assert "behind=0 in_hand=0 " in call("events", "consumers").out
+    (found,) = map(json.loads, call("events", "consumers", "--json").out.splitlines())
+    assert (found["behind"], found["in_hand"]) == (0, 0)
 
 
 def test_a_reader_that_leaves_is_no_failure_of_the_event_at_hand() -> None:
@@ -111,7 +112,7 @@ def test_replay_retry_failed_and_forget() -> None:
     assert call("events", "replay", "orders", "--consumer", "loader", "--to", moment).out.startswith("1 event(s)")
     assert payloads(call("events", "tail", "orders", "--consumer", "loader", "--limit", "3").out) == [0, 1, 2]
     assert call("events", "retry", "orders", "--consumer", "loader").out.startswith("0 event(s)")
-    assert call("events", "forget", "orders", "--consumer", "loader").out == "Forgot consumer loader.\n"
+    assert call("events", "forget", "orders", "--consumer", "loader", "--yes").out == "Forgot consumer loader.\n"
     assert call("events", "consumers").out == ""
 
 
@@ -141,5 +142,5 @@ def test_prune(monkeypatch: pytest.MonkeyPatch) -> None:
     assert call("events", "prune", "--dry-run").out == "Would delete 1 event(s).\n"
     assert call("events", "prune").out == "Deleted 1 event(s).\n"
     assert payloads(call("events", "list").out) == [1, 2]
-    assert call("events", "prune", "--unfinished").out == "Deleted 1 event(s).\n"
+    assert call("events", "prune", "--unfinished", "--yes").out == "Deleted 1 event(s).\n"
     assert payloads(call("events", "list").out) == [2]

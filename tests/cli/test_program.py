@@ -51,7 +51,7 @@ def test_help_fits_one_screen_and_tells_commands_and_exit_codes() -> None:
     for word in ("--database", "--config", "--version", "db ", "events ", "state-store ", "watch ", "triggerer "):
         assert word in done.out
     told = " ".join(done.out.split())
-    assert "0 done, 1 the operation failed, 2 wrong usage or configuration, 130 interrupted" in told
+    assert "0 done, 1 failed, 2 wrong usage or configuration, 130 interrupted" in told
 
 
 def test_version() -> None:
@@ -90,10 +90,33 @@ def test_wrong_usage_is_told_on_stderr_with_code_2(args: list[str], folder: Path
     assert list(folder.iterdir()) == []
 
 
-@pytest.mark.parametrize("group", [[], ["db"], ["events"], ["state-store"]])
+@pytest.mark.parametrize(
+    ("args", "meant"),
+    [
+        (["asets"], "assets"),
+        (["asset-stor", "get"], "asset-store"),
+        (["trigers"], "triggers"),
+        (["assets", "lst"], "list"),
+        (["task-store", "scope"], "scopes"),
+        (["triggers", "pase"], "pause"),
+        (["events", "lits"], "list"),
+        (["config", "shw"], "show"),
+        (["assets", "list", "--jsn"], "--json"),
+        (["--databse", "x"], "--database"),
+    ],
+)
+def test_a_mistyped_word_names_what_was_probably_meant(args: list[str], meant: str) -> None:
+    done = call(*args)
+    assert (done.code, done.out) == (2, "")
+    told = done.err.splitlines()[-1]
+    assert meant in told.replace("'", " ").replace("?", " ").split()
+    assert told.lower().count("did you mean") == 1
+
+
+@pytest.mark.parametrize("group", [[], ["db"], ["events"], ["state-store"], ["assets"], ["config"]])
 def test_a_group_alone_gives_its_help(group: list[str]) -> None:
     done = call(*group)
-    assert "Commands:" in done.out + done.err
+    assert ("Commands:" if group else "Care ") in done.out + done.err
     assert "error:" not in done.err
 
 

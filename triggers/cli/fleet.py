@@ -5,36 +5,30 @@ from __future__ import annotations
 import click
 
 from asyncstore import AssetScope, Store, WatcherOrder, WatcherRecord, WatcherState
+from asyncstore.cli.commands import Group, confirm, yes_option
+from asyncstore.cli.completing import complete_assets, complete_watchers
 from asyncstore.cli.failures import Misuse
 from asyncstore.cli.output import emit
 from asyncstore.cli.running import open_store, run
+from asyncstore.cli.showing import is_terminal, show_one, show_rows, shows
 
 from ..poison import forget_set_aside, list_set_aside
-from .showing import (
-    TRIGGERER_HEAD,
-    WATCHER_HEAD,
-    aside_json,
-    details,
-    table,
-    triggerer_json,
-    triggerer_row,
-    watcher_json,
-    watcher_row,
-)
+from .showing import AsideRow, TriggererRow, WatcherRow
 
 __all__ = ["triggers"]
 
-_as_json = click.option("--json", "as_json", is_flag=True, help="One line of JSON for each.")
+_asset = click.argument("asset", shell_complete=complete_assets)
+_name = click.argument("name", required=False, shell_complete=complete_watchers)
 
 
-@click.group(short_help="See who runs which watcher; pause, resume, restart and kill watchers.")
+@click.group(cls=Group, short_help="See, pause, resume, restart and kill watchers.")
 def triggers() -> None:
     """See who runs which watcher, and tell watchers what to do, from any machine that reaches the store."""
 
 
 @triggers.command("list", short_help="List the watchers.")
 @click.option("--state", type=click.Choice([each.value for each in WatcherState]), help="Only those in this state.")
-@_as_json
+@shows(WatcherRow)
 @click.pass_context
 def list_watchers(ctx: click.Context, state: str | None, as_json: bool) -> None:
     """List every watcher that was ever declared: what it is doing, who runs it, how it goes."""
@@ -42,16 +36,13 @@ def list_watchers(ctx: click.Context, state: str | None, as_json: bool) -> None:
     async def main() -> None:
         async with open_store(ctx) as store:
             found = [each for each in await store.alist_watchers() if state in {None, each.state.value}]
-        if as_json:
-            emit(watcher_json(each) for each in found)
-        elif found:
-            emit(table(WATCHER_HEAD, [watcher_row(each) for each in found]))
+        show_rows(WatcherRow, map(WatcherRow.of, found), as_json=as_json)
 
     run(ctx, main)
 
 
 @triggers.command("triggerers", short_help="List the triggerers.")
-@_as_json
+@shows(TriggererRow)
 @click.pass_context
 def list_triggerers(ctx: click.Context, as_json: bool) -> None:
     """List the processes that run watchers, and how long ago each renewed its lease."""
@@ -59,18 +50,15 @@ def list_triggerers(ctx: click.Context, as_json: bool) -> None:
     async def main() -> None:
         async with open_store(ctx) as store:
             found = await store.alist_triggerers()
-        if as_json:
-            emit(triggerer_json(each) for each in found)
-        elif found:
-            emit(table(TRIGGERER_HEAD, [triggerer_row(each) for each in found]))
+        show_rows(TriggererRow, map(TriggererRow.of, found), as_json=as_json)
 
     run(ctx, main)
 
 
 @triggers.command("show", short_help="Tell everything about a watcher.")
-@click.argument("asset")
-@click.argument("name", required=False)
-@_as_json
+@_asset
+@_name
+@shows(WatcherRow)
 @click.pass_context
 def show(ctx: click.Context, asset: str, name: str | None, as_json: bool) -> None:
     """Tell everything about the watcher NAME of ASSET, with the traceback of its latest error.
@@ -81,7 +69,7 @@ def show(ctx: click.Context, asset: str, name: str | None, as_json: bool) -> Non
     async def main() -> None:
         async with open_store(ctx) as store:
             _, record = await _find(store, asset, name)
-        emit([watcher_json(record)] if as_json else details(record))
+        show_one(WatcherRow.of(record), as_json=as_json)
 
     run(ctx, main)
 
@@ -106,29 +94,35 @@ async def _find(
 
 
 @triggers.command("failed", short_help="List items that watchers failed at.")
-@click.argument("asset")
+@_asset
+@shows(AsideRow)
 @click.pass_context
-def list_failed(ctx: click.Context, asset: str) -> None:
-    """List the items that the watchers of ASSET failed at, as JSON, one a line, with the traceback.
+def list_failed(ctx: click.Context, asset: str, as_json: bool) -> None:
+    """List the items that the watchers of ASSET failed at, with the traceback.
 
-    With "aside": true the watcher has gone on without the item.
+    A table on a terminal, JSON one a line elsewhere.
     """
 
     async def main() -> None:
         async with open_store(ctx) as store:
             scope, _ = await _find(store, asset, None, several=True)
             found = await list_set_aside(store.asset_state[scope])
-        emit(aside_json(each) for each in found)
+        show_rows(AsideRow, map(AsideRow.of, found), as_json=as_json or not is_terminal())
 
     run(ctx, main)
 
 
 @triggers.command("forget", short_help="Forget an item that a watcher failed at.")
-@click.argument("asset")
+@_asset
 @click.argument("item")
-@click.option("--watcher", help="Of this watcher; needed where the asset has several.")
+@click.option(
+    "--watcher",
+    help="Of this watcher; needed where the asset has several.",
+    shell_complete=complete_watchers,
+)
+@yes_option
 @click.pass_context
-def forget(ctx: click.Context, asset: str, item: str, watcher: str | None) -> None:
+def forget(ctx: click.Context, asset: str, item: str, watcher: str | None, yes: bool) -> None:
     """Forget that a watcher of ASSET failed at ITEM: it counts from nothing where the source gives it again."""
 
     async def main() -> None:
@@ -139,6 +133,7 @@ def forget(ctx: click.Context, asset: str, item: str, watcher: str | None) -> No
                 raise Misuse(f"watcher {record.name!r} of asset {record.asset!r} has not failed at {item!r}")
             await forget_set_aside(state, record.name, item)
 
+    confirm(f"Forget that a watcher of {asset!r} failed at {item!r}", yes=yes)
     run(ctx, main)
 
 
@@ -152,14 +147,18 @@ _DONE = {
 
 def _ordering(order: WatcherOrder, short_help: str, text: str) -> None:
     @triggers.command(order.value, short_help=short_help, help=text)
-    @click.argument("asset")
-    @click.argument("name", required=False)
+    @_asset
+    @_name
+    @shows(WatcherRow)
     @click.pass_context
-    def command(ctx: click.Context, asset: str, name: str | None) -> None:
+    def command(ctx: click.Context, asset: str, name: str | None, as_json: bool) -> None:
         async def main() -> None:
             async with open_store(ctx) as store:
                 scope, found = await _find(store, asset, name)
                 record = await store.aorder_watcher(scope, found.name, order)
+            if as_json:
+                show_one(WatcherRow.of(record), as_json=True)
+                return
             what = f"watcher {record.name!r} of asset {record.asset!r}"
             if record.asked is order:
                 emit([f"{what} is to be {_DONE[order]}; {record.owner} runs it, and does so soon"])

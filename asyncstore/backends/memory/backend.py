@@ -22,11 +22,12 @@ from ...records import (
     WatcherState,
 )
 from ...scopes import Asset, AssetScope, Scope
-from ...values import JsonValue, decode
 from ..in_place import InPlaceBackend
 from ..watching import WatchHub
+from .browsing import MemoryBrowsing, record_of
 from .deliveries import MemoryDeliveries
-from .fleet import MemoryFleet, record_of
+from .fleet import MemoryFleet
+from .fleet import record_of as watcher_record_of
 from .leftovers import MemoryLeftovers
 from .locking import Lock
 from .tables import Tables
@@ -52,6 +53,7 @@ class MemoryBackend(InPlaceBackend):
         self._fleet = MemoryFleet(self._tables, self._lock, self._hub)
         self._deliveries = MemoryDeliveries(self._tables, self._lock, self._hub)
         self._leftovers = MemoryLeftovers(self._tables, self._lock)
+        self._browsing = MemoryBrowsing(self._tables, self._lock)
 
     # State.
 
@@ -121,17 +123,7 @@ class MemoryBackend(InPlaceBackend):
     async def aget_asset(self, scope: AssetScope) -> AssetRecord:
         """Read a registration."""
         with self._lock:
-            found = self._tables.find(scope)
-            extra: JsonValue = decode(found.extra)
-            return AssetRecord(
-                scope=found.registered.scope,
-                name=found.registered.name,
-                uri=found.registered.uri or found.registered.name,
-                group=found.group,
-                extra=extra if isinstance(extra, dict) else {},
-                created_at=found.created_at,
-                deactivated_at=found.deactivated_at,
-            )
+            return record_of(self._tables.find(scope))
 
     async def adeactivate_asset(self, scope: AssetScope) -> None:
         """Put an asset's state to rest."""
@@ -232,7 +224,7 @@ class MemoryBackend(InPlaceBackend):
     async def alist_watchers(self) -> list[WatcherRecord]:
         """List every watcher by asset and name."""
         with self._lock:
-            records = [record_of(self._tables, each) for each in self._tables.watchers.values()]
+            records = [watcher_record_of(self._tables, each) for each in self._tables.watchers.values()]
         return sorted(records, key=lambda record: (record.asset, record.name))
 
     async def alist_events(
@@ -251,3 +243,8 @@ class MemoryBackend(InPlaceBackend):
     def deliveries(self) -> MemoryDeliveries:
         """Return what hands out events to consumers."""
         return self._deliveries
+
+    @property
+    def browsing(self) -> MemoryBrowsing:
+        """Return what lists what is there."""
+        return self._browsing

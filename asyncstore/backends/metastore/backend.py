@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from ...abc import BaseStoreBackend, Capability
 from ...changes import Clear, Commit, CommitResult, Delete, Put
 from ...clock import Clock
+from ...doctor.records import Finding
 from ...errors import ConfigurationError
 from ...records import (
     AssetRecord,
@@ -27,8 +28,10 @@ from ...records import (
 )
 from ...scopes import Asset, AssetScope, Scope
 from ...settings import DatabaseSettings
+from .browsing import MetastoreBrowsing
 from .choice import open_database
 from .deliveries import MetastoreDeliveries
+from .examining import examine
 from .fleet import MetastoreFleet
 from .leftovers import MetastoreLeftovers
 from .procedures import assets as registry
@@ -67,6 +70,7 @@ class MetastoreBackend(BaseStoreBackend):
         | Capability.CLEANUP
         | Capability.CONSUMERS
         | Capability.LEFTOVERS
+        | Capability.BROWSING
     )
 
     def __init__(self, url: str | None = None, *, clock: Clock | None = None, **options: Any) -> None:
@@ -76,6 +80,7 @@ class MetastoreBackend(BaseStoreBackend):
         self.lock_timeout = settings.lock_timeout
         self._deliveries = MetastoreDeliveries(self._database)
         self._leftovers = MetastoreLeftovers(self._database)
+        self._browsing = MetastoreBrowsing(self._database)
 
     def __repr__(self) -> str:
         return f"<MetastoreBackend on {self._database}>"
@@ -128,6 +133,13 @@ class MetastoreBackend(BaseStoreBackend):
     async def arevision(self) -> str | None:
         """Read the schema's revision, None where there is none; changes nothing."""
         return await self._database.revision()
+
+    def examine(self) -> AsyncIterator[Finding]:
+        """Look at the database, check by check, and say what to do about what is wrong; nothing stays written.
+
+        :raises DatabaseError: it cannot be reached.
+        """
+        return examine(self._database)
 
     # State.
 
@@ -288,6 +300,11 @@ class MetastoreBackend(BaseStoreBackend):
     def deliveries(self) -> MetastoreDeliveries:
         """Return what hands out events to consumers."""
         return self._deliveries
+
+    @property
+    def browsing(self) -> MetastoreBrowsing:
+        """Return what lists what is there."""
+        return self._browsing
 
 
 def _settings(options: dict[str, Any]) -> DatabaseSettings:

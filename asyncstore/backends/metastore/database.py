@@ -11,6 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from ...changes import Commit, CommitResult
+from ...doctor.records import Finding
 from ...records import ExpiredRow, StoredEntry
 from ...scopes import Scope
 from ..watching import WatchHub
@@ -119,6 +120,12 @@ class Database(ABC):
         :param seconds: after which it is given up, where the database may be silent.
         """
         return await self.write(procedure, *args, **kwargs)
+
+    # Looking at itself.
+
+    @abstractmethod
+    def examine(self) -> AsyncIterator[Finding]:
+        """Look at what only this kind of database has: the file, or the server."""
 
     # Garbage.
 

@@ -24,6 +24,7 @@ __all__ = [
     "NOW_ON_POSTGRESQL",
     "CodePoints",
     "before",
+    "byte_length",
     "claim",
     "in_list",
     "insert_new",
@@ -52,6 +53,11 @@ class _Limit(FunctionElement[int]):
     inherit_cache = True
 
 
+class _ByteLength(FunctionElement[int]):
+    type: TypeEngine[int] = BigInteger()
+    inherit_cache = True
+
+
 class _InList(FunctionElement[bool]):
     inherit_cache = True
 
@@ -63,6 +69,11 @@ NOW: ColumnElement[int] = cast("ColumnElement[int]", _Now(bindparam("now", type_
 def limit(parameter: str) -> ColumnElement[int]:
     """Give a limit that is a parameter; null for none."""
     return cast("ColumnElement[int]", _Limit(bindparam(parameter, type_=BigInteger)))
+
+
+def byte_length(column: ColumnElement[Any]) -> ColumnElement[int]:
+    """Give how many bytes of UTF-8 a text has."""
+    return cast("ColumnElement[int]", _ByteLength(column))
 
 
 def in_list(column: ColumnElement[Any], parameter: str) -> ColumnElement[bool]:
@@ -92,6 +103,16 @@ def _limit_on_sqlite(element: _Limit, compiler: SQLCompiler, **options: Any) -> 
 @compiles(_Limit, "postgresql")
 def _limit_on_postgresql(element: _Limit, compiler: SQLCompiler, **options: Any) -> str:
     return _only(element, compiler, **options)
+
+
+@compiles(_ByteLength, "sqlite")
+def _byte_length_on_sqlite(element: _ByteLength, compiler: SQLCompiler, **options: Any) -> str:
+    return f"length(CAST({_only(element, compiler, **options)} AS BLOB))"
+
+
+@compiles(_ByteLength, "postgresql")
+def _byte_length_on_postgresql(element: _ByteLength, compiler: SQLCompiler, **options: Any) -> str:
+    return f"octet_length({_only(element, compiler, **options)})"
 
 
 @compiles(_InList, "sqlite")

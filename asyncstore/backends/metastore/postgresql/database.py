@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from ....blocking import in_thread
 from ....changes import Commit, CommitResult, Put
 from ....clock import Clock, SystemClock
+from ....doctor.records import Finding
 from ....errors import StoreClosedError
 from ....records import ExpiredRow, StoredEntry
 from ....registration.deciding import never_expires
@@ -28,10 +29,11 @@ from ....settings import DatabaseSettings
 from ...watching import WatchHub
 from ..batching import PerLoop
 from ..database import Database
-from ..procedures import state
+from ..procedures import examining, state
 from ..steps import Procedure, Step, words_of
 from . import cleanup, migrate
 from .errors import explain, is_driver_error
+from .examining import examine_server
 from .link import Link
 from .listening import Listener, tokens_of
 from .pool import Pool
@@ -359,6 +361,14 @@ class PostgresqlDatabase(Database):
             self.hub.changed()
         else:
             self.hub.told(words)
+
+    # Looking at itself.
+
+    async def examine(self) -> AsyncIterator[Finding]:
+        """Look at the server."""
+        facts = await self.read(examining.server_facts)
+        for finding in examine_server(facts, await self.read(examining.lacking_rights)):
+            yield finding
 
     # Garbage.
 

@@ -21,6 +21,7 @@ __all__ = [
     "find_assets",
     "get_asset",
     "list_events",
+    "record",
     "register_asset",
     "register_assets",
     "set_active",
@@ -30,7 +31,8 @@ __all__ = [
 _LARGEST = 2**63 - 1
 
 
-def _record(row: Sequence[Any]) -> AssetRecord:
+def record(row: Sequence[Any]) -> AssetRecord:
+    """Give the registration that a row holds."""
     asset_id, name, uri, _, group, extra, created_at, deactivated_at = row
     facts: JsonValue = decode(extra)
     return AssetRecord(
@@ -50,7 +52,7 @@ def get_asset(scope: AssetScope) -> Procedure[AssetRecord]:
     rows, _ = yield ask(statements.assets.read_asset, owner, **where)
     if not rows:
         raise not_found(scope)
-    return _record(rows[0])
+    return record(rows[0])
 
 
 def find_asset(asset: Asset) -> Procedure[AssetScope | None]:

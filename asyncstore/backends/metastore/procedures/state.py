@@ -20,6 +20,7 @@ __all__ = [
     "get_many",
     "list_keys",
     "locate",
+    "read_page",
     "require_asset",
     "require_registered",
 ]
@@ -45,9 +46,9 @@ def locate(scope: Scope) -> tuple[Owner, Parameters]:
     return ASSET_BY["both"], {"name": scope.name, "uri": scope.uri}
 
 
-def _read(build: Any, scope: Scope, parameters: Parameters) -> Procedure[Sequence[Sequence[Any]]]:
+def _read(build: Any, scope: Scope, parameters: Parameters, *arguments: Any) -> Procedure[Sequence[Sequence[Any]]]:
     owner, where = locate(scope)
-    rows, _ = yield ask(build, owner, **where, **parameters)
+    rows, _ = yield ask(build, owner, *arguments, **where, **parameters)
     if isinstance(scope, AssetScope):
         if not rows:
             raise not_found(scope)
@@ -85,15 +86,16 @@ def get_many(scope: Scope, keys: Sequence[str], now: Now) -> Procedure[dict[str,
 
 def list_keys(scope: Scope, prefix: str, after: str | None, limit: int | None, now: Now) -> Procedure[list[str]]:
     """List the keys that begin with a prefix, behind a key."""
-    parameters = {
-        "low": prefix,
-        "high": _behind(prefix),
-        "after": after or "",
-        "limit": limit,
-        "now": now(),
-    }
-    rows = yield from _read(statements.state.list_keys, scope, parameters)
+    rows = yield from read_page(statements.state.list_keys, scope, prefix, after, limit, now)
     return [key for _, key in rows]
+
+
+def read_page(
+    build: Any, scope: Scope, prefix: str, after: str | None, limit: int | None, now: Now, *arguments: Any
+) -> Procedure[Sequence[Sequence[Any]]]:
+    """Run a statement that reads a page of keys."""
+    page = {"low": prefix, "high": _behind(prefix), "after": after or "", "limit": limit, "now": now()}
+    return (yield from _read(build, scope, page, *arguments))
 
 
 def _behind(prefix: str) -> str | None:

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from ....blocking import drive, in_thread, inline
 from ....changes import Commit, CommitResult
 from ....clock import Clock
+from ....doctor.records import Finding
 from ....errors import StoreClosedError, StoreError
 from ....records import ExpiredRow
 from ....scopes import AssetScope, Scope, TaskScope
@@ -24,7 +25,7 @@ from ..dialect import sqlite_parameters, sqlite_sql
 from ..migrate import check_target
 from ..procedures.commit import commit_beside
 from ..steps import Procedure, Step, words_of
-from . import cleanup, migrate
+from . import cleanup, examining, migrate
 from .applying import read_value, run
 from .desk import Work
 from .errors import mapped
@@ -172,6 +173,14 @@ class SqliteDatabase(Database):
         opened = self._opened or await self._open(again=False)
         result: int = await opened.writer.run(opened.select, _data_version)
         return result
+
+    # Looking at itself.
+
+    async def examine(self) -> AsyncIterator[Finding]:
+        """Look at the file."""
+        if self._target.path is not None:
+            for finding in examining.examine_file(self._target.path, await self._read(examining.journal_mode)):
+                yield finding
 
     # Garbage.
 

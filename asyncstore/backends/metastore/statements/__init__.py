@@ -6,12 +6,27 @@ a statement names its module: `statements.state.read_value`.
 
 from __future__ import annotations
 
-from . import assets, consumers, events, fleet, garbage, leftovers, pruning, state, transactions, watchers
+from . import (
+    assets,
+    browsing,
+    consumers,
+    events,
+    examining,
+    fleet,
+    garbage,
+    leftovers,
+    pruning,
+    state,
+    transactions,
+    watchers,
+)
 
 __all__ = [
     "assets",
+    "browsing",
     "consumers",
     "events",
+    "examining",
     "fleet",
     "garbage",
     "leftovers",

@@ -11,6 +11,7 @@ from ..schema import asset, asset_state
 from .shared import given
 
 __all__ = [
+    "COLUMNS",
     "add_asset",
     "complete_asset",
     "drop_asset",
@@ -25,7 +26,8 @@ __all__ = [
 ]
 
 
-_ASSET = [
+#: Those of a registration.
+COLUMNS = [
     *(asset.c.id, asset.c.name, asset.c.uri, asset.c.named, asset.c.group_name, asset.c.extra),
     *(asset.c.created_at, asset.c.deactivated_at),
 ]
@@ -33,27 +35,27 @@ _ASSET = [
 
 def read_asset(by: Owner) -> Executable:
     """Read a registration."""
-    return select(*_ASSET).where(by.where)
+    return select(*COLUMNS).where(by.where)
 
 
 def read_asset_by_name() -> Executable:
     """Read the registration of a name."""
-    return select(*_ASSET).where(asset.c.name == bindparam("name"))
+    return select(*COLUMNS).where(asset.c.name == bindparam("name"))
 
 
 def read_asset_by_uri() -> Executable:
     """Read the registration of a URI that was given."""
-    return select(*_ASSET).where(asset.c.uri == bindparam("uri"))
+    return select(*COLUMNS).where(asset.c.uri == bindparam("uri"))
 
 
 def find_assets() -> Executable:
     """Find the registrations of names."""
-    return select(*_ASSET[:4]).where(dialect.in_list(asset.c.name, "names"))
+    return select(*COLUMNS[:4]).where(dialect.in_list(asset.c.name, "names"))
 
 
 def find_assets_by_uri() -> Executable:
     """Find the registrations of URIs that were given."""
-    return select(*_ASSET[:4]).where(dialect.in_list(asset.c.uri, "uris"))
+    return select(*COLUMNS[:4]).where(dialect.in_list(asset.c.uri, "uris"))
 
 
 def add_asset() -> Executable:

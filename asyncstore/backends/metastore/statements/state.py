@@ -25,6 +25,7 @@ __all__ = [
     "list_keys",
     "read_entry",
     "read_many",
+    "read_page",
     "read_value",
     "write_value",
     "write_value_unless_taken",
@@ -66,9 +67,15 @@ def read_many(by: Owner) -> Executable:
 
 def list_keys(by: Owner) -> Executable:
     """List the keys from `low` on and before `high`, in the order of their code points."""
+    return read_page(by)
+
+
+def read_page(by: Owner, *columns: ColumnElement[Any]) -> Executable:
+    """List keys as `list_keys` does, with more columns."""
     key = by.state.c.key
     return _read(
         by,
+        *columns,
         on=and_(key >= bindparam("low", type_=Text), key > bindparam("after", type_=Text), dialect.before(key, "high")),
         page_by=key,
     )
