@@ -21,7 +21,7 @@ _CONNECTION = "ASYNCSTORE_CONN_"
 class OptionRow(Shape):
     """An option and its value."""
 
-    option: str = told("its spelling in the file, `[section] name`; or `connection NAME`", "OPTION")
+    option: str = told("its section in brackets and its name, as `[database] url`; or `connection NAME`", "OPTION")
     value: str | int | float | bool | None = told(
         "its value, secrets as `***`; null for none", "VALUE", show=lambda value: _text(value)
     )

@@ -1,4 +1,4 @@
-"""The tables and the JSON of `events`, `state-store` and `db`: the keys that docs/reference/commands.md names, and no others."""
+"""The tables and the JSON of `events`, `state-store` and `db`: the keys that the page of commands names, no others."""
 
 from __future__ import annotations
 

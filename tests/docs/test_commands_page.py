@@ -1,4 +1,4 @@
-"""docs/reference/commands.md holds every command as the program has it: usage, help, options, and the shape of its JSON."""
+"""The page of commands holds every one as the program has it: usage, help, options, and the shape of its JSON."""
 
 from __future__ import annotations
 
