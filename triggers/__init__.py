@@ -9,7 +9,7 @@ from .events import TriggerEvent
 from .handlers import Handler, HandlerRunner, on_event
 from .harness import Triggerer
 from .poison import Poison, SetAside
-from .sources import FolderTrigger
+from .sources import FolderTrigger, TableTrigger
 from .streams.records import AdvanceItem, Verdict
 from .watcher import AssetWatcher
 
@@ -29,6 +29,7 @@ __all__ = [
     "SetAside",
     "SharedStreamError",
     "SharedStreamProducer",
+    "TableTrigger",
     "TriggerError",
     "TriggerEvent",
     "Triggerer",

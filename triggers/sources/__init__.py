@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from .folder import FolderTrigger
+from .table import TableTrigger
 
-__all__ = ["FolderTrigger"]
+__all__ = ["FolderTrigger", "TableTrigger"]
