@@ -108,8 +108,7 @@ def _other(value: Any) -> JsonValue:
         case bytes() | bytearray():
             return base64.b64encode(value).decode()
         case Mapping():
-            items: Mapping[Any, Any] = value
-            return {str(name): to_json(items[name]) for name in items}
+            return {str(name): to_json(each) for name, each in cast("Any", value).items()}
         case list() | tuple() | set() | frozenset():
             return [to_json(each) for each in cast("list[Any]", value)]
         case _:
