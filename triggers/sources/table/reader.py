@@ -108,7 +108,7 @@ class Reader:
         """
         column = self._column(self.shape.column)
         flags = [_flag(column > _bind(top)), _flag(column >= _bind(top))] if top is not None else [_ONE] * 2
-        query = self._select(column, *flags).order_by(column.desc()).limit(1)
+        query = self._select(column, *flags).order_by(column.desc())
         if floor is not None:
             query = query.where(column >= _bind(floor))
         rows = await self._fetch(query)
@@ -124,11 +124,15 @@ class Reader:
         watched = [self._column(name) for name in (self.shape.column, *self.shape.key)]
         within = _ONE if floor is None else _flag(watched[0] >= _bind(floor))
         query = self._select(within, *watched, *(self._column(name) for name, _ in self.shape.payload))
+        query = query.order_by(*watched)
         if after is not None:
-            query = query.where(_behind(watched, after))
-        elif start is not None:
-            query = query.where(watched[0] >= _bind(start))
-        rows = await self._fetch(query.order_by(*watched).limit(self.batch))
+            # Two questions: no database finds its way in an index by "larger, or equal and ...", where many are equal.
+            queries = [query.where(watched[0] > _bind(after[0]))]
+            if len(watched) > 1:
+                queries.insert(0, query.where(watched[0] == _bind(after[0]), _behind(watched[1:], after[1:])))
+        else:
+            queries = [query if start is None else query.where(watched[0] >= _bind(start))]
+        rows = await self._fetch(*queries, limit=self.batch)
         width = 1 + len(watched)
         return [Row(tuple(row[1:width]), bool(row[0]), tuple(row[width:])) for row in rows]
 
@@ -137,7 +141,7 @@ class Reader:
         if not self.shape.nullable:
             return False
         missing = [self._column(name).is_(None) for name in self.shape.nullable]
-        return bool(await self._fetch(self._select(_ONE, nulls=True).where(sa.or_(*missing)).limit(1)))
+        return bool(await self._fetch(self._select(_ONE, nulls=True).where(sa.or_(*missing))))
 
     def payload(self, row: Row) -> dict[str, JsonValue]:
         """Give a row as JSON.
@@ -166,8 +170,15 @@ class Reader:
             query = query.where(sa.literal_column(f"({self._request.where}\n)"))
         return query
 
-    async def _fetch(self, query: sa.Select[Any]) -> list[Any]:
-        return await self._perform(lambda connection: list(connection.execute(query).all()))
+    async def _fetch(self, *queries: sa.Select[Any], limit: int = 1) -> list[Any]:
+        def ask(connection: Connection) -> list[Any]:
+            rows: list[Any] = []
+            for query in queries:
+                if len(rows) < limit:
+                    rows += connection.execute(query.limit(limit - len(rows))).all()
+            return rows
+
+        return await self._perform(ask)
 
     # -- errors
 
