@@ -205,3 +205,17 @@ def test_the_overridden_operations_of_a_backend_keep_their_signatures() -> None:
         for name, member in inspect.getmembers(BaseStoreBackend, is_async):
             if not name.startswith("_"):
                 assert parameters(getattr(kind, name)) == parameters(member), f"{kind.__name__}.{name}"
+
+
+def test_sqlalchemy_is_imported_where_databases_are_spoken_to_only() -> None:
+    rooms = ("asyncstore/backends/metastore/", "triggers/sources/table/")
+    for package in PACKAGES:
+        for file in sources(package.__name__):
+            place = str(file.relative_to(ROOT))
+            found = {module for module, _ in imports(file) if module.partition(".")[0] == "sqlalchemy"}
+            assert not found or place.startswith(rooms), f"{place}: {found}"
+
+
+def test_triggers_alone_loads_no_sqlalchemy() -> None:
+    script = "import sys, triggers, triggers.cli\nassert 'sqlalchemy' not in sys.modules"
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)

@@ -9,7 +9,7 @@ from .events import TriggerEvent
 from .handlers import Handler, HandlerRunner, on_event
 from .harness import Triggerer
 from .poison import Poison, SetAside
-from .sources import FolderTrigger
+from .sources import FolderTrigger, ScheduleTrigger, TableTrigger
 from .streams.records import AdvanceItem, Verdict
 from .watcher import AssetWatcher
 
@@ -26,9 +26,11 @@ __all__ = [
     "InvalidHandlerError",
     "InvalidTriggerError",
     "Poison",
+    "ScheduleTrigger",
     "SetAside",
     "SharedStreamError",
     "SharedStreamProducer",
+    "TableTrigger",
     "TriggerError",
     "TriggerEvent",
     "Triggerer",

@@ -120,7 +120,7 @@ class Supervisor:
             made = kind(**arguments)
         except Exception as error:
             raise InvalidTriggerError(
-                f"{self}: {kind.__qualname__} cannot be made from its own arguments {arguments!r}: "
+                f"{self}: {kind.__qualname__} cannot be made from its own arguments ({', '.join(arguments)}): "
                 f"{type(error).__name__}: {error}"
             ) from error
         return made

@@ -3,5 +3,7 @@
 from __future__ import annotations
 
 from .folder import FolderTrigger
+from .schedule import ScheduleTrigger
+from .table import TableTrigger
 
-__all__ = ["FolderTrigger"]
+__all__ = ["FolderTrigger", "ScheduleTrigger", "TableTrigger"]
