@@ -9,7 +9,7 @@ from .events import TriggerEvent
 from .handlers import Handler, HandlerRunner, on_event
 from .harness import Triggerer
 from .poison import Poison, SetAside
-from .sources import FolderTrigger
+from .sources import FolderTrigger, ObjectStoreTrigger
 from .streams.records import AdvanceItem, Verdict
 from .watcher import AssetWatcher
 
@@ -25,6 +25,7 @@ __all__ = [
     "HandlerRunner",
     "InvalidHandlerError",
     "InvalidTriggerError",
+    "ObjectStoreTrigger",
     "Poison",
     "SetAside",
     "SharedStreamError",

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from .folder import FolderTrigger
+from .objects import ObjectStoreTrigger
 
-__all__ = ["FolderTrigger"]
+__all__ = ["FolderTrigger", "ObjectStoreTrigger"]
