@@ -9,7 +9,7 @@ from .events import TriggerEvent
 from .handlers import Handler, HandlerRunner, on_event
 from .harness import Triggerer
 from .poison import Poison, SetAside
-from .sources import FolderTrigger, ObjectStoreTrigger
+from .sources import FolderTrigger, HttpTrigger, ObjectStoreTrigger
 from .streams.records import AdvanceItem, Verdict
 from .watcher import AssetWatcher
 
@@ -23,6 +23,7 @@ __all__ = [
     "FolderTrigger",
     "Handler",
     "HandlerRunner",
+    "HttpTrigger",
     "InvalidHandlerError",
     "InvalidTriggerError",
     "ObjectStoreTrigger",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .folder import FolderTrigger
+from .http import HttpTrigger
 from .objects import ObjectStoreTrigger
 
-__all__ = ["FolderTrigger", "ObjectStoreTrigger"]
+__all__ = ["FolderTrigger", "HttpTrigger", "ObjectStoreTrigger"]
