@@ -87,7 +87,7 @@ class Api:
         if reply.fault in {"silent", "refused"}:
             return hang_up(request)
         data = b"" if reply.status == 304 else reply.data()
-        request.send_response(reply.status)
+        request.send_response_only(reply.status)
         packed = {"Content-Encoding": "gzip"} if reply.packed else {}
         for name, value in {"Content-Type": "application/json", **packed, **reply.headers}.items():
             request.send_header(name, value)

@@ -139,12 +139,12 @@ class Pager:
 
 # A parameter may be quoted; commas stand between links, and in URLs.
 _LINK = re.compile(r'<([^>]*)>((?:\s*;\s*[\w!#$&+.^`|~*-]+\s*(?:=\s*(?:"(?:[^"\\]|\\.)*"|[^\s",;]+))?)*)')
-_REL = re.compile(r';\s*rel\s*=\s*(?:"([^"]*)"|([^\s",;]+))', re.IGNORECASE)
+_PARAMETER = re.compile(r';\s*([\w!#$&+.^`|~*-]+)\s*(?:=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s",;]+)))?')
 
 
 def _next_link(header: str) -> str | None:
     for target, parameters in _LINK.findall(header[:16_384]):
-        rel = _REL.search(parameters)
-        if rel and "next" in (rel[1] or rel[2] or "").lower().split():
+        relations = [quoted or plain for name, quoted, plain in _PARAMETER.findall(parameters) if name.lower() == "rel"]
+        if relations and "next" in relations[0].lower().split():
             return str(target)
     return None
