@@ -101,7 +101,7 @@ def test_watching_the_folder_of_the_database_does_not_feed_itself(tmp_path: Path
         (["inbox", "--interval", "nan"], "interval"),
         (["inbox", "--settle", "soon"], "not a valid float"),
         (["--once"], "Missing argument 'SOURCE'"),
-        (["ftp://host/inbox"], "nothing here watches ftp: sources; known are paths and file"),
+        (["ftp://host/inbox"], "nothing here watches ftp: sources; known are paths and "),
         (["file://elsewhere/inbox"], "names another machine"),
     ],
 )
