@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,7 +41,7 @@ def test_help_fits_a_terminal_and_needs_no_extra(tmp_path: Path, source: str) ->
 
 
 def test_an_api_is_watched_and_a_kill_loses_and_doubles_nothing(tmp_path: Path, api: Api) -> None:
-    items = [{"id": number} for number in range(50)]
+    items: list[Any] = [{"id": number} for number in range(50)]
     api.answer = link_pages(items, 10, "/v1")
     url = f"{api.url.replace('//', '//joe:hunter2@')}/v1?api_key=hunter3"
     options = [url, "--id", "id", "--interval", "0.01", "--header", "X-Tenant: ${TENANT}"]
