@@ -31,10 +31,11 @@ from asyncstore import (
 ROOT = Path(asyncstore.__file__).parent.parent
 PACKAGES: list[ModuleType] = [asyncstore, triggers]
 
-#: What asyncstore offers to other packages besides its own front door: the fleet, and how commands are added to its
-#: program.
+#: What asyncstore offers to other packages besides its own front door: the fleet, named connections and listings of
+#: buckets, and how commands are added to its program.
 DOORS = {
     *("asyncstore", "asyncstore.fleet"),
+    *("asyncstore.connections", "asyncstore.backends.objects.listing"),
     *("asyncstore.cli.commands", "asyncstore.cli.completing", "asyncstore.cli.failures", "asyncstore.cli.output"),
     *("asyncstore.cli.running", "asyncstore.cli.showing"),
 }

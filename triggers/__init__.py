@@ -9,7 +9,7 @@ from .events import TriggerEvent
 from .handlers import Handler, HandlerRunner, on_event
 from .harness import Triggerer
 from .poison import Poison, SetAside
-from .sources import FolderTrigger, ScheduleTrigger, TableTrigger
+from .sources import FolderTrigger, HttpTrigger, ObjectStoreTrigger, ScheduleTrigger, TableTrigger
 from .streams.records import AdvanceItem, Verdict
 from .watcher import AssetWatcher
 
@@ -23,8 +23,10 @@ __all__ = [
     "FolderTrigger",
     "Handler",
     "HandlerRunner",
+    "HttpTrigger",
     "InvalidHandlerError",
     "InvalidTriggerError",
+    "ObjectStoreTrigger",
     "Poison",
     "ScheduleTrigger",
     "SetAside",

@@ -12,6 +12,7 @@ import pytest
 from asyncstore.cli import main
 from asyncstore.cli.showing import Shape, shape_of
 from triggers.cli import triggerer, triggers, watch
+from triggers.cli.watching.command import KINDS
 
 PAGE = Path(__file__).parents[2] / "docs/reference/commands.md"
 #: What other packages that happen to be installed add is none of ours.
@@ -21,6 +22,8 @@ OURS = {**main.commands, "triggerer": triggerer, "triggers": triggers, "watch": 
 def commands() -> Iterator[tuple[str, click.Command]]:
     for name, command in OURS.items():
         yield from below(f"asyncstore {name}", command)
+    for kind in KINDS:  # the source says which of them `asyncstore watch` is
+        yield f"asyncstore watch {kind.name}", kind.command
 
 
 def below(path: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
@@ -41,7 +44,8 @@ def section(path: str) -> str:
     ctx = click.Context(command, info_name=path)
     usage = " ".join(command.collect_usage_pieces(ctx))
     paragraphs = [" ".join(each.split()) for each in (command.help or "").partition("\b")[0].split("\n\n")]
-    parts = [f"### `{path}`", f"`{path} {usage}`", *(escaped(each) for each in paragraphs if each)]
+    called = "asyncstore watch" if path.startswith("asyncstore watch ") else path
+    parts = [f"### `{path}`", f"`{called} {usage}`", *(escaped(each) for each in paragraphs if each)]
     options = [each for each in command.params if isinstance(each, click.Option) and not each.hidden]
     records = [record for each in options if (record := each.get_help_record(ctx)) is not None]
     if records:
@@ -91,7 +95,7 @@ def test_every_command_that_shows_facts_documents_each_key() -> None:
     silent = {path for path, command in COMMANDS.items() if shape_of(command) is None}
     groups = {path for path, command in COMMANDS.items() if isinstance(command, click.Group)}
     rest = {"asyncstore completion", "asyncstore triggerer", "asyncstore triggers forget", "asyncstore watch"}
-    assert silent == groups | rest
+    assert silent == groups | rest | {f"asyncstore watch {kind.name}" for kind in KINDS}
     for command in COMMANDS.values():
         shape = shape_of(command)
         for name, kind, text in shape.describe() if shape else []:

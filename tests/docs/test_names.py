@@ -12,6 +12,8 @@ from asyncstore import Store
 from asyncstore.cli import main as program
 from asyncstore.settings import list_options
 from tests.docs.pages import PAGES, ROOT, without_blocks
+from triggers.cli import watch
+from triggers.cli.watching.command import KINDS
 
 OPTIONS = {f"[{option.section}] {option.name}" for option in list_options()}
 SECTIONS = {option.section for option in list_options()}
@@ -53,7 +55,8 @@ def test_commands_are_there(page: Path) -> None:
             found = command.get_command(context, word)
             assert found is not None, f"{page}: {code}: there is no {word}"
             command = found
-        known = {option for parameter in command.get_params(context) for option in parameter.opts}
+        asked = [kind.command for kind in KINDS] if command is watch else [command]
+        known = {option for each in asked for parameter in each.get_params(context) for option in parameter.opts}
         assert set(re.findall(r"--[a-z-]+", code)) <= known, f"{page}: {code}"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -14,12 +13,14 @@ from urllib.parse import unquote
 
 from obstore.store import AzureStore, GCSStore, LocalStore, MemoryStore, ObjectStore, S3Store
 
+from ...connections import connection_options, connection_variable
 from ...errors import ConfigurationError
 from .places import MAX_PATH
 
-__all__ = ["Target", "hide", "open_client", "parse_url", "secrets_of"]
+__all__ = ["OPTION", "Target", "hide", "open_client", "parse_url", "secrets_of"]
 
-_OPTION = "[common.io] state_store_objectstorage_path"
+#: Where URLs usually come from; messages begin with it.
+OPTION = "[common.io] state_store_objectstorage_path"
 _KINDS = {
     **dict.fromkeys(("s3", "s3a"), "s3"),
     **dict.fromkeys(("gs", "gcs"), "gs"),
@@ -86,12 +87,10 @@ def parse_url(url: str) -> Target:
     scheme, _, rest = url.partition("://")
     kind = _KINDS.get(scheme.lower())
     if "://" not in url:  # what it is nobody knows: a password, perhaps
-        raise ConfigurationError(
-            f"{_OPTION}: allowed is a URL such as s3://connection@bucket/prefix/ or file:///folder"
-        )
+        raise ConfigurationError(f"{OPTION}: allowed is a URL such as s3://connection@bucket/prefix/ or file:///folder")
     if kind is None:
         raise ConfigurationError(
-            f"{_OPTION}: {scheme!r} cannot be used: allowed are s3, gs, az, file and memory, which put an object whole "
+            f"{OPTION}: {scheme!r} cannot be used: allowed are s3, gs, az, file and memory, which put an object whole "
             "or not at all. Other protocols of fsspec (sftp, smb, hdfs, ...) promise no such thing: a reader could see "
             "half an object; mount one and use file://, or write a worker-side backend of your own"
         )
@@ -99,21 +98,21 @@ def parse_url(url: str) -> Target:
     user, at, bucket = authority.rpartition("@")
     if ":" in user or (at and not user):
         raise ConfigurationError(
-            f"{_OPTION}: the user part of the URL is the id of a connection and nothing else; put the credentials into "
+            f"{OPTION}: the user part of the URL is the id of a connection and nothing else; put the credentials into "
             "ASYNCSTORE_CONN_<ID>"
         )
     if "?" in rest or "#" in rest:
-        raise ConfigurationError(f"{_OPTION}: a URL with a query or fragment; put options into ASYNCSTORE_CONN_<ID>")
+        raise ConfigurationError(f"{OPTION}: a URL with a query or fragment; put options into ASYNCSTORE_CONN_<ID>")
     if kind == "file":
         return Target(kind, "", _folder(authority, slash + unquote(path)), None)
     if not bucket and kind != "memory":
-        raise ConfigurationError(f"{_OPTION}: {scheme}:// names no bucket; write {scheme}://bucket/prefix/")
+        raise ConfigurationError(f"{OPTION}: {scheme}:// names no bucket; write {scheme}://bucket/prefix/")
     prefix = path.strip("/")
     if any(part in {"", ".", ".."} for part in prefix.split("/")) and prefix:
-        raise ConfigurationError(f"{_OPTION}: the path of the URL has a part that is empty, . or ..")
+        raise ConfigurationError(f"{OPTION}: the path of the URL has a part that is empty, . or ..")
     if len(prefix.encode()) > 1023 - MAX_PATH:
         raise ConfigurationError(
-            f"{_OPTION}: the path of the URL is longer than {1023 - MAX_PATH} bytes, which the limit of 1,024 for the "
+            f"{OPTION}: the path of the URL is longer than {1023 - MAX_PATH} bytes, which the limit of 1,024 for the "
             "name of an object leaves for it"
         )
     return Target(kind, bucket, prefix, user or None)
@@ -121,31 +120,14 @@ def parse_url(url: str) -> Target:
 
 def _folder(authority: str, path: str) -> str:
     if authority not in {"", "localhost"} or not path.startswith("/"):
-        raise ConfigurationError(f"{_OPTION}: a folder is written as file:///path, with three slashes")
+        raise ConfigurationError(f"{OPTION}: a folder is written as file:///path, with three slashes")
     return str(Path(path))
-
-
-def _variable(connection: str) -> str:
-    return f"ASYNCSTORE_CONN_{re.sub(r'[^A-Z0-9]', '_', connection.upper())}"
 
 
 def _options(target: Target, environ: Mapping[str, str]) -> dict[str, Any]:
     if target.connection is None:
         return {}
-    variable = _variable(target.connection)
-    text = environ.get(variable)
-    if text is None:
-        raise ConfigurationError(
-            f"{_OPTION} names the connection {target.connection!r}, and the environment has no {variable}: a JSON "
-            "object of storage options"
-        )
-    try:
-        found = json.loads(text)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise ConfigurationError(f"environment variable {variable}: allowed is a JSON object of storage options")
-    return cast("dict[str, Any]", found)
+    return connection_options(target.connection, named_by=OPTION, holds="storage options", environ=environ)
 
 
 def secrets_of(target: Target, environ: Mapping[str, str] | None = None) -> list[str]:
@@ -200,13 +182,13 @@ def open_client(target: Target, environ: Mapping[str, str] | None = None) -> Obj
         )
     except Exception as error:
         shown = hide(str(error).partition("\n")[0], secrets_of(target, environ))
-        raise ConfigurationError(f"{_OPTION} = {target}: {shown}") from None
+        raise ConfigurationError(f"{OPTION} = {target}: {shown}") from None
 
 
 def _nested(target: Target, options: dict[str, Any], name: str) -> dict[str, Any]:
     found = options.pop(name, {})
     if not isinstance(found, dict):
-        variable = _variable(target.connection or "")
+        variable = connection_variable(target.connection or "")
         raise ConfigurationError(f"environment variable {variable}: {name}: allowed is a JSON object")
     return cast("dict[str, Any]", found)
 

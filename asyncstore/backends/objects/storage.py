@@ -8,7 +8,7 @@ import os
 from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, PermissionDeniedError, UnauthenticatedError
@@ -16,6 +16,9 @@ from obstore.exceptions import AlreadyExistsError, PermissionDeniedError, Unauth
 from ...errors import ConfigurationError, StoreError, WorkerBackendError
 from ...offload.hooks import in_worker_thread
 from .connections import Target, hide, open_client, secrets_of
+
+if TYPE_CHECKING:
+    from obstore import ObjectMeta
 
 __all__ = ["Missing", "Objects", "TooLarge"]
 
@@ -67,7 +70,8 @@ class Objects:
         except (PermissionDeniedError, UnauthenticatedError, PermissionError) as error:
             raise self._error(what, "access is denied", error) from None
         except (OSError, ValueError, RuntimeError, obstore.exceptions.BaseError) as error:
-            raise self._error(what, None, error) from None
+            meaning = "there is no such bucket" if "<Code>NoSuchBucket</Code>" in str(error) else None
+            raise self._error(what, meaning, error) from None
 
     def _error(self, what: str, meaning: str | None, error: BaseException) -> WorkerBackendError:
         # The first lines say what happened; what follows repeats it as the client's own structures.
@@ -202,14 +206,26 @@ class Objects:
         :param prefix: the folder; None for all.
         :return: of each the path and when it was written.
         """
-        stream: Any = obstore.list(self._client, prefix, chunk_size=1000)  # pyright: ignore[reportUnknownMemberType]
+        with contextlib.suppress(Missing):
+            async for page in self.pages(prefix):
+                yield [(str(each["path"]), each["last_modified"]) for each in page]
+
+    async def pages(self, prefix: str | None = None, after: str | None = None) -> AsyncIterator[Sequence[ObjectMeta]]:
+        """List objects with all that a listing tells of them, page by page.
+
+        :param prefix: a folder; None for all.
+        :param after: only those whose path is greater.
+        :raises Missing: there is no such folder.
+        """
+        listed: Any = obstore.list(self._client, prefix, offset=after, chunk_size=1000)  # pyright: ignore[reportUnknownMemberType]
+        stream: AsyncIterator[Sequence[ObjectMeta]] = listed
         while True:
             with self._explained(f"list {prefix or 'the objects'}"):
                 try:
-                    page: list[dict[str, Any]] = await anext(stream)
-                except (StopAsyncIteration, Missing):
+                    page = await anext(stream)
+                except StopAsyncIteration:
                     return
-            yield [(str(each["path"]), each["last_modified"]) for each in page]
+            yield page
 
     def check_case(self) -> None:
         """Refuse a folder where names that differ only in case are one; to be called in a thread.

@@ -9,13 +9,13 @@ import click
 
 from asyncstore.cli.failures import Misuse
 
-from . import folder, schedule, table
+from . import folder, http, objects, schedule, table
 from .kinds import Kind
 
 __all__ = ["KINDS", "watch"]
 
 #: Every kind, in the order of the help.
-KINDS: tuple[Kind, ...] = (folder.KIND, table.KIND, schedule.KIND)
+KINDS: tuple[Kind, ...] = (folder.KIND, objects.KIND, table.KIND, http.KIND, schedule.KIND)
 
 # One letter is a drive of Windows, not a scheme.
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9.-]+)(\+[A-Za-z0-9_.+-]+)?:")

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
-import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
 from urllib.parse import quote, unquote
 
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+
+from asyncstore.connections import connection_options, connection_variable
 
 __all__ = ["Address", "resolve"]
 
@@ -79,7 +78,8 @@ def resolve(url: str, connection: str | None = None, environ: Mapping[str, str] 
     :param url: a URL of SQLAlchemy; a driver may be left out.
     :param connection: names `ASYNCSTORE_CONN_<ID>`, whose parts go before those of the URL.
     :param environ: the environment; left out, that of the process.
-    :raises ValueError: the URL, the connection or the driver is refused; shows no secret.
+    :raises ValueError: the URL or the driver is refused; shows no secret.
+    :raises ConfigurationError: the connection is missing or no JSON object.
     """
     try:
         parsed = make_url(re.sub(r"^postgres(?=[:+])", "postgresql", url))
@@ -89,7 +89,7 @@ def resolve(url: str, connection: str | None = None, environ: Mapping[str, str] 
             "percent-encode what is special in a password"
         ) from None
     if connection is not None:
-        parsed = _completed(parsed, connection, os.environ if environ is None else environ)
+        parsed = _completed(parsed, connection, environ)
     if "@" in (parsed.host or ""):
         raise ValueError("the host of the URL holds an '@'; percent-encode the password: '@' is %40")
     if parsed.drivername in _SQLITE:
@@ -100,20 +100,9 @@ def resolve(url: str, connection: str | None = None, environ: Mapping[str, str] 
     return Address(parsed, None, _secrets(parsed))
 
 
-def _completed(url: URL, connection: str, environ: Mapping[str, str]) -> URL:
-    # The same variable as that of object storage, and the same spelling.
-    variable = f"ASYNCSTORE_CONN_{re.sub(r'[^A-Z0-9]', '_', connection.upper())}"
-    text = environ.get(variable)
-    if text is None:
-        raise ValueError(f"connection {connection!r}: the environment has no {variable}: a JSON object, as in "
-                         '{"username": "reader", "password": "..."}')  # fmt: skip
-    try:
-        found = json.loads(text)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise ValueError(f"environment variable {variable}: allowed is a JSON object with {', '.join(_PARTS)}")
-    given = cast("dict[str, Any]", found)
+def _completed(url: URL, connection: str, environ: Mapping[str, str] | None) -> URL:
+    given = connection_options(connection, named_by="connection=", holds=", ".join(_PARTS), environ=environ)
+    variable = connection_variable(connection)
     for name, value in given.items():
         expected = {"port": int, "query": dict}.get(name, str)
         if name not in _PARTS or not isinstance(value, expected) or isinstance(value, bool):

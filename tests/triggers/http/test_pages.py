@@ -1,0 +1,163 @@
+"""How the pages of an API follow each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from triggers.testing import VirtualEventLoop, run_watcher
+
+from .api import Api, Asked, Reply, link_pages, running_api
+from .support import told, trigger, until_told
+
+pytestmark = pytest.mark.anyio
+
+ITEMS = [{"id": number} for number in range(7)]
+
+
+@pytest.fixture
+def anyio_backend() -> Any:
+    return "asyncio", {"loop_factory": VirtualEventLoop}
+
+
+def by_next(asked: Asked) -> Reply:
+    at = int(asked.one("at", "0"))
+    more = {"@odata.nextLink": f"?at={at + 3}"} if at + 3 < len(ITEMS) else {}
+    return Reply({"value": ITEMS[at : at + 3], **more})
+
+
+def by_cursor(asked: Asked) -> Reply:
+    at = int(asked.one("c", "0"))
+    return Reply({"value": ITEMS[at : at + 3], "meta": [{"next": at + 3 if at + 3 < len(ITEMS) else None}]})
+
+
+def by_page(asked: Asked) -> Reply:
+    at = 3 * int(asked.one("p"))
+    return Reply(ITEMS[at : at + 3]) if at < len(ITEMS) else Reply("nothing here", status=404)
+
+
+def by_offset(asked: Asked) -> Reply:
+    at = int(asked.one("o"))
+    return Reply(ITEMS[at : at + 2])
+
+
+@pytest.mark.parametrize(
+    ("answer", "options", "requests"),
+    [
+        (link_pages(ITEMS, 3, "/items"), {}, 3),
+        (by_next, {"items": "value", "next": "@odata.nextLink"}, 3),
+        (by_cursor, {"items": "value", "next": "meta.0.next", "cursor": "c"}, 3),
+        (by_page, {"page": "p", "first_page": 0}, 4),
+        (by_offset, {"offset": "o"}, 5),
+    ],
+    ids=["link", "next", "cursor", "page", "offset"],
+)
+async def test_every_page_is_read(
+    api: Api, answer: Callable[[Asked], Reply], options: dict[str, Any], requests: int
+) -> None:
+    api.answer = answer
+    assert await told(api, "/items?limit=3&q=a%20b", **options) == ITEMS
+    assert len(api.asked) == requests
+    if set(options) & {"page", "offset", "cursor"}:
+        assert all(asked.query["limit"] == ["3"] and asked.query["q"] == ["a b"] for asked in api.asked)
+
+
+@pytest.mark.parametrize(
+    ("header", "leads"),
+    [
+        ('</a>; rel="prev", </items?at=1>; title="a, <b>; rel=x"; rel="next last"', True),
+        ("<?at=1>;rel=NEXT", True),
+        ('</items?at=1>; rel="nextish"', False),
+        ("nonsense; rel=next", False),
+        ("", False),
+    ],
+)
+async def test_link_headers(api: Api, header: str, leads: bool) -> None:
+    api.answer = lambda asked: Reply([asked.one("at")], headers={} if asked.one("at") else {"Link": header})
+    assert await told(api) == ["", "1"][: 1 + leads]
+
+
+def circle(asked: Asked) -> Reply:
+    return Reply([asked.one("at")], headers={"Link": "<?at=1>; rel=next"})
+
+
+def growing_cursor(asked: Asked) -> Reply:
+    return Reply({"i": [1], "n": asked.one("n") + "x"})
+
+
+def same(asked: Asked) -> Reply:
+    return Reply([1, 2])
+
+
+@pytest.mark.parametrize(
+    ("answer", "options", "says"),
+    [
+        (circle, {}, "leads to one that was read"),
+        (growing_cursor, {"items": "i", "next": "n", "cursor": "n"}, "leads to one that was read"),
+        (same, {"page": "p"}, "page 2 is the same as the one before it"),
+        (same, {"offset": "o"}, "page 2 is the same as the one before it"),
+    ],
+)
+async def test_pages_that_go_round_in_a_circle_are_reported_and_not_followed_for_ever(
+    api: Api,
+    answer: Callable[[Asked], Reply],
+    options: dict[str, Any],
+    says: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    api.answer = answer
+    async with run_watcher(trigger(api, id="", watermark="", **options)) as watching:
+        await until_told(caplog, says)
+        assert "go round in a circle" in caplog.text
+        assert "items/validators" not in await watching.state()
+
+
+async def test_a_page_that_fails_is_asked_for_again_and_the_others_are_not(api: Api) -> None:
+    pages = link_pages(ITEMS, 3, "/items")
+    api.replies = [pages(Asked("/items", {}, {})), Reply(status=502), Reply(fault="refused"), Reply([1], fault="cut")]
+    api.answer = pages
+    assert await told(api) == ITEMS
+    assert [asked.one("at") for asked in api.asked] == ["", "3", "3", "3", "3", "6"]
+
+
+async def test_an_expired_cursor_begins_anew(api: Api) -> None:
+    pages = link_pages(ITEMS, 3, "/items")
+    api.replies = [pages(Asked("/items", {}, {})), Reply(status=410)]
+    api.answer = pages
+    assert await told(api) == ITEMS
+    assert [asked.one("at") for asked in api.asked] == ["", "3", "", "3", "6"]
+
+
+async def test_a_tag_of_one_page_says_nothing_of_the_others(api: Api) -> None:
+    pages = link_pages(ITEMS, 3, "/items")
+
+    def tagged(asked: Asked) -> Reply:
+        reply = pages(asked)
+        reply.headers["ETag"] = '"same"'
+        return reply
+
+    api.answer = tagged
+    await told(api, runs=2)
+    assert not any("if-none-match" in asked.headers for asked in api.asked)
+
+
+async def test_redirects_are_followed_and_credentials_stay_with_their_origin(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASYNCSTORE_CONN_CRM", '{"token": "hunter2", "params": {"api_key": "hunter3"}}')
+    with running_api() as other:
+        other.answer = lambda asked: Reply(["there"])
+        api.replies = [
+            Reply(status=308, headers={"Location": "/moved"}),
+            Reply(["here"], headers={"Link": f'<{other.url}/next>; rel="next"'}),
+        ]
+        assert await told(api, connection="crm", headers={"X-Tenant": "t"}) == ["here", "there"]
+    for asked in api.asked:
+        assert asked.headers["authorization"] == "Bearer hunter2"
+        assert (asked.one("api_key"), asked.headers["x-tenant"]) == ("hunter3", "t")
+    assert [asked.path for asked in api.asked] == ["/items", "/moved"]
+    assert "authorization" not in other.asked[0].headers
+    assert "x-tenant" not in other.asked[0].headers
+    assert other.asked[0].query == {}
