@@ -26,7 +26,7 @@ def test_a_position_is_found_again(value: Any) -> None:
     assert type(thaw(freeze(value))) is type(value)
 
 
-@pytest.mark.parametrize("value", [float("nan"), Decimal("NaN"), object()], ids=repr)
+@pytest.mark.parametrize("value", [float("nan"), Decimal("NaN"), object()], ids=["nan", "NaN", "object"])
 def test_what_is_found_never_again_is_refused(value: Any) -> None:
     with pytest.raises(ValueError, match="nothing that can be found again"):
         freeze(value)
