@@ -10,7 +10,7 @@ import pytest
 from asyncstore import Settings, WorkersSettings
 from asyncstore.settings import CommonIoSettings, CommonSettings
 from asyncstore.testing import WorkerBackendConformance
-from tests.offload.backends import AirflowBackend, DictBackend
+from tests.offload.backends import AirflowBackend, DictBackend, emptied
 
 
 class TestDict(WorkerBackendConformance):
@@ -18,8 +18,8 @@ class TestDict(WorkerBackendConformance):
 
     @pytest.fixture(autouse=True)
     def _empty(self) -> Iterator[None]:
-        yield
-        DictBackend.objects.clear()
+        with emptied():
+            yield
 
     async def lose(self, reference: str) -> bool:
         del DictBackend.objects[reference]
@@ -31,8 +31,8 @@ class TestHooksByAirflowsNames(WorkerBackendConformance):
 
     @pytest.fixture(autouse=True)
     def _empty(self) -> Iterator[None]:
-        yield
-        AirflowBackend.objects.clear()
+        with emptied():
+            yield
 
     async def lose(self, reference: str) -> bool:
         del AirflowBackend.objects[reference]

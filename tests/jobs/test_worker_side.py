@@ -19,7 +19,7 @@ from asyncstore import (
     Store,
 )
 from tests.jobs.fake import KEY, TASK, Job, Runner, attempt
-from tests.offload.backends import DictBackend, TaskOnly
+from tests.offload.backends import DictBackend, TaskOnly, emptied
 from tests.offload.support import open_with
 
 pytestmark = pytest.mark.anyio
@@ -27,9 +27,8 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture(autouse=True)
 def empty() -> Generator[None]:
-    yield
-    for kept in (DictBackend.objects, DictBackend.threads, DictBackend.removed, TaskOnly.objects):
-        kept.clear()
+    with emptied():
+        yield
 
 
 @pytest.fixture(params=["memory", "file", "postgresql"])

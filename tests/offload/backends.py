@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any
 
 from asyncstore import AssetScope, BaseStoreBackend, JsonValue, TaskScope
@@ -99,3 +101,15 @@ class TaskOnly(PassThrough):
 
 class NoHooks(PassThrough):
     """Nothing that keeps a value."""
+
+
+@contextmanager
+def emptied() -> Generator[None]:
+    """Empty what the classes share, before a test, whoever ran before it, and after."""
+    shared: list[Any] = [DictBackend.objects, DictBackend.threads, DictBackend.removed]
+    shared += [AirflowBackend.objects, TaskOnly.objects]
+    for each in shared:
+        each.clear()
+    yield
+    for each in shared:
+        each.clear()

@@ -4,7 +4,14 @@ from collections.abc import Generator
 
 import pytest
 
+from tests.offload.backends import emptied
 from tests.offload.s3 import Proxy, Server, running_server
+
+
+@pytest.fixture(autouse=True)
+def _emptied() -> Generator[None]:
+    with emptied():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -225,8 +225,6 @@ async def test_what_somebody_elses_backend_keeps_goes_with_its_rows(clock: Manua
         [gone] = DictBackend.removed[2:]
         assert (gone[0].name, gone[1]) == (scope.name, "c")
         assert (await store.acleanup()).objects == 0
-    DictBackend.removed.clear()
-    DictBackend.objects.clear()
 
 
 async def test_a_dry_sweep_removes_nothing(store: Store, root: Path, clock: ManualClock) -> None:

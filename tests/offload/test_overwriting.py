@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from typing import Any, ClassVar
 
 import pytest
@@ -31,13 +31,6 @@ from tests.offload.support import TASK, open_with, path
 pytestmark = pytest.mark.anyio
 
 ORDERS = Asset("orders", uri="s3://orders")
-
-
-@pytest.fixture(autouse=True)
-def empty() -> Iterator[None]:
-    yield
-    for kept in (DictBackend.objects, DictBackend.threads, DictBackend.removed, TaskOnly.objects):
-        kept.clear()
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +40,6 @@ pytestmark = pytest.mark.anyio
 LAST = 20
 WIDE = 3000
 ORDERS = Asset("orders", uri="s3://orders")
-
-
-@pytest.fixture(autouse=True)
-def empty() -> Iterator[None]:
-    yield
-    for kept in (DictBackend.objects, DictBackend.threads, DictBackend.removed):
-        kept.clear()
 
 
 @pytest.fixture(params=[ObjectStorageBackend, DictBackend])

@@ -98,7 +98,7 @@ async def test_only_a_standby_is_there(make_server: MakeServer) -> None:
     await refused(several, StoreUnavailableError, str(primary.port), str(standby.port))
     await refused(f"{alone}?target_session_attrs=primary", StoreUnavailableError, "primary")
     for url in (alone, f"{several}?target_session_attrs=any", f"{several}?target_session_attrs=prefer-standby"):
-        async with connected_store(url, operation_timeout=0.3) as store:
+        async with connected_store(url, operation_timeout=1.5) as store:
             assert await store.task_state(TASK).akeys() == []
             with pytest.raises(StoreReadOnlyError, match="standby"):
                 await store.task_state(TASK).aset("key", 1)
