@@ -37,8 +37,9 @@ __all__ = [
 #: The exit code when whoever reads stdout has gone: what a shell gives for SIGPIPE.
 CLOSED = 141
 
-# JSON allows them raw; terminals and programs that read line by line take them for commands or line ends.
-_UNSAFE = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+# JSON allows them raw; terminals and programs that read line by line take them for commands, line ends, or the order
+# in which what follows is shown.
+_UNSAFE = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _ASCII_JSON = json.JSONEncoder(separators=(",", ":"))
 _NEEDS_QUOTES = re.compile(r'[\s"=\\]')
