@@ -22,6 +22,7 @@ from .output import emit
 from .running import open_store, run
 from .shapes import AssetDetails, AssetRow, Deleted
 from .showing import show_one, show_pages, shows
+from .texts import quoted
 
 __all__ = ["assets"]
 
@@ -79,10 +80,10 @@ def register(ctx: click.Context, name: str, uri: str | None, group: str, extra: 
     """Register an asset, or find it; one that is registered takes a URI where it has none, and else stays as it is."""
     try:
         facts = json.loads(extra)
-    except ValueError as error:
-        raise Misuse(f"--extra: {extra!r} is no JSON: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise Misuse(f"--extra: {quoted(extra)} is no JSON: {error}") from error
     if not isinstance(facts, dict):
-        raise Misuse(f'--extra: {extra!r} is no JSON object, such as \'{{"owner": "etl"}}\'')
+        raise Misuse(f'--extra: {quoted(extra)} is no JSON object, such as \'{{"owner": "etl"}}\'')
     try:
         asset = Asset(name, uri, group=group, extra=cast("dict[str, JsonValue]", facts))
     except (ValueError, TypeError) as error:

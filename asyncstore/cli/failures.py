@@ -109,6 +109,8 @@ def _ending(error: BaseException) -> BaseException:
             return Misuse(text)
         case StoreError():
             return Failure(text)
+        case UnicodeEncodeError():
+            return Misuse(f"{error.object[error.start : error.end]!r} is a byte that is no UTF-8 text; names are text")
         case ValueError() | TypeError():
             return Misuse(text)
         case Exception():

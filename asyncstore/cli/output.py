@@ -11,6 +11,7 @@ import sys
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from functools import cache
 from typing import TextIO
 
 import click
@@ -36,8 +37,11 @@ __all__ = [
 #: The exit code when whoever reads stdout has gone: what a shell gives for SIGPIPE.
 CLOSED = 141
 
-# JSON allows them raw; terminals and programs that read line by line take them for commands or line ends.
-_UNSAFE = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+# JSON allows them raw; terminals and programs that read line by line take them for commands, line ends, or the order
+# in which what follows is shown.
+_UNSAFE = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+_ASCII_JSON = json.JSONEncoder(separators=(",", ":"))
 _NEEDS_QUOTES = re.compile(r'[\s"=\\]')
 
 
@@ -168,7 +172,7 @@ def json_line(value: object) -> str:
 
     :param value: any JSON value.
     """
-    text = json.dumps(value, ensure_ascii=not is_utf8(), separators=(",", ":"))
+    text = (_JSON if is_utf8() else _ASCII_JSON).encode(value)
     return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
@@ -181,4 +185,9 @@ def _plain(text: str) -> str:
 def is_utf8() -> bool:
     """Tell whether stdout takes every character."""
     encoding: str | None = getattr(sys.stdout, "encoding", None)
-    return encoding is None or codecs.lookup(encoding).name == "utf-8"
+    return encoding is None or _is_utf8(encoding)
+
+
+@cache
+def _is_utf8(encoding: str) -> bool:
+    return codecs.lookup(encoding).name == "utf-8"

@@ -8,14 +8,36 @@ import click
 
 from .failures import Failure
 
-__all__ = ["GROUP", "load", "names"]
+__all__ = ["GROUP", "listed", "load", "names"]
 
 GROUP = "asyncstore.commands"
+#: The distribution that this program is of, and what the commands say that other packages of it add: a list of commands
+#: is not worth importing all that they run.
+_OURS = "asyncstore"
+_TOLD = {
+    "triggerer": "Run the watchers and handlers of a module or file.",
+    "triggers": "See, pause, resume, restart and kill watchers.",
+    "watch": "Watch a source; one JSON line for every event.",
+}
 
 
 def names() -> set[str]:
     """Give the names of the commands, without importing any."""
     return {entry.name for entry in entry_points(group=GROUP)}
+
+
+def listed(name: str) -> click.Command | None:
+    """Give a command as a list of commands needs it: with its short help, and perhaps with nothing else.
+
+    :param name: its name.
+    :return: as `load`.
+    """
+    told = _TOLD.get(name)
+    for entry in entry_points(group=GROUP, name=name):
+        if told is not None and entry.dist is not None and entry.dist.name == _OURS:
+            return click.Command(name, short_help=told)
+        return load(name)
+    return None
 
 
 def load(name: str) -> click.Command | None:

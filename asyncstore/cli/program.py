@@ -45,7 +45,7 @@ class _Program(Group):
         """Tell the whole story in one screen of 24 lines and 80 columns."""
         formatter.write(f"Usage: {ctx.command_path} [OPTIONS] COMMAND [ARGS]...\n")
         formatter.write(f"  {self.help}\n\n")
-        commands = {name: found for name in self.list_commands(ctx) if (found := self.get_command(ctx, name))}
+        commands = {name: found for name in self.list_commands(ctx) if (found := self._listed(ctx, name))}
         named = {name for names in _SECTIONS.values() for name in names}
         sections = {**_SECTIONS, "Others": tuple(name for name in commands if name not in named)}
         wide = max(map(len, commands)) + 2
@@ -60,6 +60,9 @@ class _Program(Group):
         records = [each.get_help_record(ctx) for each in self.get_params(ctx)]
         formatter.write_dl([each for each in records if each is not None])
         formatter.write("\n".join(_EPILOG) + "\n")
+
+    def _listed(self, ctx: click.Context, name: str) -> click.Command | None:
+        return super().get_command(ctx, name) or plugins.listed(name)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         # Ours come first: no package can put itself in the place of a command that people know.

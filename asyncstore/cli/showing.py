@@ -13,11 +13,11 @@ from collections.abc import AsyncIterable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
+from functools import cache
 from typing import Any, ClassVar, TypeVar, cast
 
 import click
 
-from ..clock import to_microseconds
 from . import output
 from .tables import Align, Table, escape
 
@@ -93,8 +93,7 @@ class Shape:
         :param brief: for a table on a terminal.
         """
         how = "brief" if brief else "show"
-        fields = (each for each in dataclasses.fields(self) if each.metadata["column"])
-        return [each.metadata[how](getattr(self, each.name)) for each in fields]
+        return [each.metadata[how](getattr(self, each.name)) for each in _fields(type(self)) if each.metadata["column"]]
 
     def facts(self) -> list[tuple[str, str]]:
         """Give the name and the text of every field."""
@@ -105,7 +104,11 @@ class Shape:
 
     def json(self) -> dict[str, Any]:
         """Give the JSON."""
-        return {each.name: json_of(getattr(self, each.name)) for each in dataclasses.fields(self)}
+        return {each.name: json_of(getattr(self, each.name)) for each in _fields(type(self))}
+
+
+# `fields` looks through the class each time.
+_fields = cast("Callable[[type[Shape]], tuple[dataclasses.Field[Any], ...]]", cache(dataclasses.fields))
 
 
 def _type(annotation: str) -> str:
@@ -115,8 +118,10 @@ def _type(annotation: str) -> str:
 def json_of(value: Any) -> Any:
     """Give a value as the JSON of every command spells it: times in UTC with microseconds, spans in seconds."""
     match value:
+        case str() | int() | None if not isinstance(value, Enum):  # nearly all, first
+            return value
         case datetime():
-            return f"{value:%Y-%m-%dT%H:%M:%S}.{to_microseconds(value) % 1_000_000:06}Z"
+            return f"{value.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}Z"
         case timedelta():
             return value.total_seconds()
         case Enum():

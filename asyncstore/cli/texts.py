@@ -14,9 +14,11 @@ from ..retention import NEVER_EXPIRE
 from ..values import JsonValue
 from .failures import Misuse
 
-__all__ = ["ValueCommand", "read_retention", "read_value"]
+__all__ = ["ValueCommand", "quoted", "read_retention", "read_value"]
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+#: Characters of a value that a message repeats; more would push its reason off the screen.
+_MOST_SHOWN = 60
 _NEGATIVE = re.compile(r"-[0-9.]")
 
 
@@ -36,7 +38,7 @@ def read_value(text: str, *, as_text: bool) -> JsonValue:
     :param text: JSON; with `as_text` any text.
     :raises Misuse: it is no JSON; says how to write what was probably meant.
     """
-    shown = repr(text)
+    shown = quoted(text)
     if text == "-":
         text, shown = _stdin(), "stdin"
         if as_text and text.endswith("\n"):  # what a shell adds, and takes away from what is printed
@@ -47,8 +49,15 @@ def read_value(text: str, *, as_text: bool) -> JsonValue:
         value: JsonValue = json.loads(text)
     except (ValueError, RecursionError) as error:
         hint = "give --text to store it as a string"
-        raise Misuse(f"{shown} is no JSON ({error}); {hint}, or quote it: {json.dumps(text[:60])}") from error
+        if len(text) <= _MOST_SHOWN:
+            hint += f", or quote it: {json.dumps(text)}"
+        raise Misuse(f"{shown} is no JSON ({error}); {hint}") from error
     return value
+
+
+def quoted(text: str) -> str:
+    """Give a text as a message quotes it: its beginning, where it is long."""
+    return repr(text) if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]!r}... ({len(text):,} characters)"
 
 
 def _stdin() -> str:

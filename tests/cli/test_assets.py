@@ -99,10 +99,11 @@ def test_register_and_what_it_refuses() -> None:
     other = call("assets", "register", "orders", "--uri", "s3://other/")
     assert (other.code, other.out) == (1, "")
     assert "is registered with the URI 's3://o/'" in other.err
-    for extra in ("[1]", "{"):
+    for extra in ("[1]", "{", "[" * 100_000):
         bad = call("assets", "register", "x", "--extra", extra)
         assert (bad.code, bad.out) == (2, "")
         assert "is no JSON" in bad.err
+        assert len(bad.err) < 400
     assert call("assets", "register", "x" * 1501).code == 2
 
 

@@ -59,6 +59,13 @@ def test_nothing_stays(folder: Path) -> None:
     assert dumps[0] == dumps[1]
 
 
+def test_a_file_whose_folder_is_not_there_cannot_be_made() -> None:
+    done = call("--database", "sqlite+aiosqlite:///nowhere/x.db", "doctor", "--json")
+    found = findings(done)["database"]
+    assert (done.code, found["status"]) == (1, "failed")
+    assert "nor does its folder" in found["message"]
+
+
 def test_a_file_that_is_not_there_is_not_made(folder: Path) -> None:
     found = look()
     assert list(found) == ["configuration", "database", "worker", "watchers"]

@@ -78,6 +78,8 @@ def test_text_is_escaped_where_stdout_is_not_utf8(monkeypatch: pytest.MonkeyPatc
         ("a\nb", r'"a\nb"'),
         ("a\x9bb", r'"a\u009bb"'),
         ("a\u2028b", r'"a\u2028b"'),
+        ("a\u202eb", r'"a\u202eb"'),
+        ("a\u2066b", r'"a\u2066b"'),
         ("a\u00a0b", '"a\u00a0b"'),
     ],
 )

@@ -15,7 +15,7 @@ import click
 import pytest
 
 from asyncstore import AssetNotFoundError, ConfigurationError, StoreBusyError, ValueTooLargeError
-from asyncstore.cli import main
+from asyncstore.cli import main, plugins
 from asyncstore.cli.failures import Failure, Interrupted, Misuse
 from asyncstore.cli.running import run
 from tests.cli.support import PROGRAM, call, environment, spawn, start
@@ -62,12 +62,22 @@ def test_help_is_light_and_leaves_nothing_behind(folder: Path) -> None:
     code = (
         "import sys\nfrom asyncstore.cli import main\n"
         "assert main(['--help'], standalone_mode=False) == 0\n"
-        "print(sorted({'sqlalchemy', 'alembic', 'aiosqlite', 'sqlite3'} & set(sys.modules)), file=sys.stderr)"
+        "heavy = {'sqlalchemy', 'alembic', 'aiosqlite', 'sqlite3', 'triggers'}\n"
+        "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True)
     assert done.stderr == "[]\n"
     assert "state-store" in done.stdout
     assert list(folder.iterdir()) == []
+
+
+def test_the_list_of_commands_says_what_they_say_themselves() -> None:
+    for name in plugins.names():
+        listed, loaded = plugins.listed(name), plugins.load(name)
+        assert listed is not None
+        assert loaded is not None
+        assert (listed.short_help, listed.hidden) == (loaded.short_help, loaded.hidden)
+    assert plugins.listed("nothing") is None
 
 
 def test_the_program_is_installed_under_its_name() -> None:

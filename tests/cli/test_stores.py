@@ -217,6 +217,23 @@ def test_what_is_no_value_is_refused_with_a_hint(command: tuple[str, ...], value
     done = call(*command, "k", value)
     assert (done.code, done.out) == (2, "")
     assert says in done.err
+    assert len(done.err) < 400
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        *(("asset-store", "list", "orders", "--prefix"), ("task-store", "scopes", "--dag")),
+        *(("asset-store", "get", "orders"), ("asset-store", "list"), ("assets", "register")),
+    ],
+)
+def test_a_byte_that_is_no_text_is_called_so(args: tuple[str, ...]) -> None:
+    put(a=1)
+    done = call(*args, "\udcff")
+    assert (done.code, done.out) == (2, "")
+    assert r"'\udcff'" in done.err
+    assert "text" in done.err
+    assert "codec" not in done.err
 
 
 def test_a_value_from_stdin(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,6 +28,10 @@ async def examine(database: Database) -> AsyncIterator[Finding]:
     revision = await database.revision()
     took = (monotonic() - began) * 1000
     if revision is None and database.path is not None and not database.path.exists():
+        if not database.path.parent.is_dir():
+            fix = "make its folder, or correct [database] url"
+            yield failed("database", f"{database} does not exist, nor does its folder", fix)
+            return
         fix = "nothing, if it is to be new: the first use makes it, and so does `asyncstore db upgrade`"
         yield warning("database", f"{database} does not exist", fix)
         return

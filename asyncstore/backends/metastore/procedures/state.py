@@ -94,7 +94,8 @@ def read_page(
     build: Any, scope: Scope, prefix: str, after: str | None, limit: int | None, now: Now, *arguments: Any
 ) -> Procedure[Sequence[Sequence[Any]]]:
     """Run a statement that reads a page of keys."""
-    page = {"low": prefix, "high": _behind(prefix), "after": after or "", "limit": limit, "now": now()}
+    low = max(prefix, after or "")  # SQLite seeks by one lower bound, and goes through all that another leaves out
+    page = {"low": low, "high": _behind(prefix), "after": after or "", "limit": limit, "now": now()}
     return (yield from _read(build, scope, page, *arguments))
 
 
