@@ -69,7 +69,9 @@ def _watchers(records: Sequence[WatcherRecord], *, alive: bool) -> Finding:
         told = (
             f"{len(waiting)} wait and no triggerer is alive: {_some(f'{each.asset}/{each.name}' for each in waiting)}"
         )
-        return warning("watchers", told, "start one that declares them: `asyncstore triggerer TARGET`")
+        return warning(
+            "watchers", told, "start what declares them: `asyncstore triggerer TARGET` or `asyncstore watch SOURCE`"
+        )
     return ok("watchers", f"{len(records)} known, none fails")
 
 

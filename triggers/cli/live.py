@@ -18,12 +18,14 @@ class LiveCounts:
 
     :param stream: where to, usually stderr.
     :param what: what is watched.
+    :param between: the events are lines on the same terminal, so the count is shown at the beginning and the end only.
     """
 
-    def __init__(self, stream: IO[str], what: str) -> None:
+    def __init__(self, stream: IO[str], what: str, *, between: bool = False) -> None:
         self._stream = stream
         self._what = what
         self._shown = stream.isatty()
+        self._between = between
         self._count = 0
         self._started = time.monotonic()
         self._last_shown = 0.0
@@ -31,6 +33,8 @@ class LiveCounts:
     def start(self) -> None:
         """Show that nothing came yet."""
         self._show()
+        if self._between:
+            self._leave()
 
     def add(self, event: Event) -> None:
         """Count an event.
@@ -38,12 +42,15 @@ class LiveCounts:
         :param event: the event.
         """
         self._count += 1
-        if time.monotonic() - self._last_shown >= _INTERVAL:
+        if not self._between and time.monotonic() - self._last_shown >= _INTERVAL:
             self._show(last=str(event.payload.get("path", "")) if isinstance(event.payload, dict) else "")
 
     def stop(self) -> None:
         """Show the last count and leave the line."""
         self._show(f" in {time.monotonic() - self._started:.0f} s")
+        self._leave()
+
+    def _leave(self) -> None:
         if self._shown:
             self._stream.write("\n")
             self._stream.flush()

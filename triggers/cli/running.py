@@ -13,6 +13,7 @@ import anyio
 from asyncstore import Asset, Event, Store
 from asyncstore.cli.failures import Misuse
 from asyncstore.cli.output import event_line
+from asyncstore.cli.showing import is_terminal
 
 from ..errors import TriggerError
 from ..handlers import Handler
@@ -36,7 +37,7 @@ async def run_watchers(
     :param handlers: run them, too.
     :raises Misuse: there is nothing to run, or it cannot be run.
     """
-    counts = LiveCounts(sys.stderr, what)
+    counts = LiveCounts(sys.stderr, what, between=alone and is_terminal())
 
     async def on_event(event: Event) -> None:
         counts.add(event)

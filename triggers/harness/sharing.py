@@ -134,7 +134,7 @@ class Sharing:
         if gone or any(not each.remaining for each in others):
             try:
                 freed = await fleet.abury(gone)
-                logger.info("a triggerer is gone; %d watchers are free", freed)
+                logger.info("a triggerer is gone; watchers that are free: %d", freed)
                 survey = await fleet.asurvey(member)
             except StoreError as error:  # what is free already must not wait for that
                 logger.warning("the watchers of a triggerer that is gone are not free yet: %s", error)
@@ -292,7 +292,7 @@ class Sharing:
         for group, running in able.grouped(staying).items():
             given = self._roster.affinity.latest(running, _take(lacks, group, len(running) - mine.get(group, 0)))
             if given:
-                logger.info("giving %d watchers away, for others have room", len(given))
+                logger.info("others have room; watchers given away: %d", len(given))
                 self._gave_at = anyio.current_time()
                 self._roster.give_away(given)
 
