@@ -161,3 +161,23 @@ async def test_redirects_are_followed_and_credentials_stay_with_their_origin(
     assert "authorization" not in other.asked[0].headers
     assert "x-tenant" not in other.asked[0].headers
     assert other.asked[0].query == {}
+
+
+@pytest.mark.parametrize(("says_so", "looks"), [(True, 1), (False, 11)])
+async def test_a_second_page_is_found_although_the_tag_of_the_first_stays(api: Api, says_so: bool, looks: int) -> None:
+    # Servers make the tag of the body, which a full page keeps; the link to the next one is a header.
+    items = [1, 2, 3]
+
+    def answer(asked: Asked) -> Reply:
+        reply = link_pages(items, 3, "/items")(asked)
+        reply.headers["ETag"] = f'"{reply.body}"'
+        if asked.headers.get("if-none-match") == reply.headers["ETag"]:
+            return Reply(status=304, headers=reply.headers if says_so else {})
+        return reply
+
+    api.answer = answer
+    async with run_watcher(trigger(api, once=False, interval=60.0)) as watching:
+        await watching.wait_events(3)
+        items.append(4)
+        await watching.wait_events(4, timeout=60.0 * looks + 30)
+    assert watching.payloads == [1, 2, 3, 4]
