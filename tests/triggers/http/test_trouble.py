@@ -204,7 +204,11 @@ async def test_a_secret_in_a_path_is_not_shown_where_the_api_leads_elsewhere(
     api: Api, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("HOOK", "hunter2")
-    monkeypatch.setattr(client, "followed", lambda url, link: followed("https://127.0.0.1/", link))
+
+    def protected(url: str, link: str) -> str:
+        return followed(url.replace("http:", "https:"), link)
+
+    monkeypatch.setattr(client, "followed", protected)
     api.replies = [Reply(status=302, headers={"Location": "http://127.0.0.1/hunter2/"})]
     api.answer = lambda _: Reply([1])
     assert await told(api, "/${HOOK}/items") == [1]

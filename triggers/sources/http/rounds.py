@@ -69,6 +69,8 @@ class Rounds:
         self._pause = 0.0
         self._told = False
         self._spared = 0
+        #: The pages of the last round that held items, as far as it went.
+        self.pages = 0
         #: The API said that nothing has changed since the last round.
         self.unchanged = False
 
@@ -90,7 +92,7 @@ class Rounds:
         """
         while True:
             memory.begin()
-            self.unchanged = False
+            self.unchanged, self.pages = False, 0
             try:
                 async with aclosing(self._once(Pager(self._paging, self._first(memory)))) as chunks:
                     async for chunk in chunks:
@@ -102,7 +104,9 @@ class Rounds:
     async def _once(self, pager: Pager) -> AsyncGenerator[Sequence[Item]]:
         more = True
         while more:
+            number = pager.number
             page, more = await self._page(pager)
+            self.pages = number if page.items else self.pages
             self._check(page)
             for start in range(0, len(page.items), _CHUNK):
                 yield page.items[start : start + _CHUNK]
