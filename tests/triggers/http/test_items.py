@@ -27,6 +27,11 @@ async def test_each_item_is_told_once(api: Api) -> None:
     assert await told(api, runs=2) == [{"id": 1, "v": "ä"}, "text", 3, None]
 
 
+async def test_a_number_that_no_float_holds_holds_up_nothing(api: Api) -> None:
+    api.answer = lambda _: Reply(b'[{"at": 1}, {"at": 1e999}, {"at": -1e999}]')
+    assert [each["at"] for each in await told(api)] == [1, "1e999", "-1e999"]
+
+
 async def test_an_id_tells_items_apart_and_a_change_is_an_event_where_wished(api: Api) -> None:
     shown: list[Any] = [{"id": 1, "state": "open"}, {"id": 2, "state": "open"}]
     api.answer = lambda _: Reply({"data": {"items": shown}})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import anyio
 import pytest
 
 from triggers.testing import VirtualEventLoop, run_watcher
@@ -161,3 +162,48 @@ async def test_redirects_are_followed_and_credentials_stay_with_their_origin(
     assert "authorization" not in other.asked[0].headers
     assert "x-tenant" not in other.asked[0].headers
     assert other.asked[0].query == {}
+
+
+@pytest.mark.parametrize(("says_so", "looks"), [(True, 1), (False, 11)])
+async def test_a_second_page_is_found_although_the_tag_of_the_first_stays(api: Api, says_so: bool, looks: int) -> None:
+    # Servers make the tag of the body, which a full page keeps; the link to the next one is a header.
+    items = [1, 2, 3]
+
+    def answer(asked: Asked) -> Reply:
+        reply = link_pages(items, 3, "/items")(asked)
+        reply.headers["ETag"] = f'"{reply.body}"'
+        if asked.headers.get("if-none-match") == reply.headers["ETag"]:
+            return Reply(status=304, headers=reply.headers if says_so else {})
+        return reply
+
+    api.answer = answer
+    async with run_watcher(trigger(api, once=False, interval=60.0)) as watching:
+        await watching.wait_events(3)
+        items.append(4)
+        await watching.wait_events(4, timeout=60.0 * looks + 30)
+    assert watching.payloads == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("once", [True, False])
+async def test_an_item_that_leaves_its_page_while_they_are_read_is_told_all_the_same(api: Api, once: bool) -> None:
+    # An update moves it to the end, and the first item of the second page to the first, which was read.
+    shown = [{"id": number, "at": number} for number in range(1, 7)]
+
+    def answer(asked: Asked) -> Reply:
+        since, page = int(asked.one("since", "0")), int(asked.one("p"))
+        found = [each for each in shown if each["at"] >= since][3 * (page - 1) : 3 * page]
+        if page == 1 and len(api.asked) == 1:
+            shown.append({"id": shown.pop(0)["id"], "at": 7})
+        return Reply(found)
+
+    api.answer = answer
+    options: dict[str, Any] = {"id": "id", "watermark": "at", "since": "since", "changes": True, "page": "p"}
+    async with run_watcher(trigger(api, once=once, interval=60.0, **options)) as watching:
+        await watching.wait_events(7, timeout=600.0)
+        await (watching.wait_done() if once else anyio.sleep(600.0))
+        assert (await watching.state())["items/watermark"] == 7
+        await watching.restart()
+        shown.append({"id": 8, "at": 8})
+        await watching.wait_events(8, timeout=600.0)
+    assert sorted(each["at"] for each in watching.payloads) == [*range(1, 9)]
+    assert len({event.id for event in watching.events}) == 8

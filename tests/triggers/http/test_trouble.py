@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import logging
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -12,8 +13,9 @@ import pytest
 
 from asyncstore import ConfigurationError
 from triggers import HttpTrigger
-from triggers.sources.http import limits
+from triggers.sources.http import client, limits
 from triggers.sources.http.access import open_access
+from triggers.sources.http.client import followed
 from triggers.testing import VirtualEventLoop, run_watcher, virtual_clock
 
 from .api import Api, Reply
@@ -174,6 +176,44 @@ async def test_no_secret_is_shown_or_stored(
     for each in SECRETS:
         assert each not in shown
     assert "hunter" not in repr(open_access(secret, {}, "crm"))
+
+
+@pytest.mark.parametrize("named", ["hunter2\n", " hunter2", "hunter2\r\n"])
+async def test_a_secret_that_ends_with_a_line_break_is_sent_without_it(
+    api: Api, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    monkeypatch.setenv("ASYNCSTORE_CONN_CRM", json.dumps({"token": named}))
+    monkeypatch.setenv("TENANT", named)
+    api.answer = lambda _: Reply([1])
+    assert await told(api, connection="crm", headers={"X-Tenant": "${TENANT}"}) == [1]
+    headers = api.asked[0].headers
+    assert (headers["authorization"], headers["x-tenant"]) == ("Bearer hunter2", "hunter2")
+
+
+@pytest.mark.parametrize("named", ["hunter2\nhunter3", "hunter2\u00e9", "hunter2\x00"])
+def test_a_secret_that_cannot_be_sent_is_refused_without_showing_it(
+    monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    monkeypatch.setenv("ASYNCSTORE_CONN_CRM", json.dumps({"token": named}))
+    with pytest.raises(ConfigurationError, match="header 'Authorization' cannot be sent") as caught:
+        HttpTrigger("https://example.org/", connection="crm").check()
+    assert "hunter" not in str(caught.value)
+
+
+async def test_a_secret_in_a_path_is_not_shown_where_the_api_leads_elsewhere(
+    api: Api, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("HOOK", "hunter2")
+
+    def protected(url: str, link: str) -> str:
+        return followed(url.replace("http:", "https:"), link)
+
+    monkeypatch.setattr(client, "followed", protected)
+    api.replies = [Reply(status=302, headers={"Location": "http://127.0.0.1/hunter2/"})]
+    api.answer = lambda _: Reply([1])
+    assert await told(api, "/${HOOK}/items") == [1]
+    assert "leads from https to http://127.0.0.1/***/" in caplog.text
+    assert "hunter" not in caplog.text
 
 
 @pytest.mark.parametrize(

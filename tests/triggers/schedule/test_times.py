@@ -26,6 +26,15 @@ def test_distances_are_counted_from_1970_or_from_where_one_says() -> None:
     assert next(anchored.after(datetime(2026, 1, 5, 9, tzinfo=UTC))) == datetime(2026, 1, 6, 9, tzinfo=UTC)
 
 
+def test_distances_from_a_moment_of_a_zone_go_on_through_changes_of_its_clocks() -> None:
+    schedule = parse_schedule("every:1h", BERLIN, datetime(2026, 3, 1, tzinfo=BERLIN))
+    for begin in (datetime(2026, 3, 28, 23, tzinfo=UTC), datetime(2026, 10, 24, 23, tzinfo=UTC)):
+        moment = begin
+        for hours in range(1, 6):
+            moment = next(schedule.after(moment))
+            assert moment.astimezone(UTC) == begin + timedelta(hours=hours)
+
+
 def test_expressions() -> None:
     assert ticks("cron:*/5 * * * *", "2026-01-01T00:04:59.5Z", 2) == [
         "2026-01-01T00:05:00+00:00",

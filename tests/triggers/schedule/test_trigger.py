@@ -150,6 +150,8 @@ async def test_jitter_shifts_all_ticks_of_an_asset_alike() -> None:
         ({"limit": 0}, "limit"),
         ({"jitter": -1.0}, "jitter"),
         ({"start": "soon"}, "is no moment"),
+        ({"start": "0001-01-01"}, "is no moment"),
+        ({"end": "0001-01-01T00:00+01:00"}, "is no moment"),
         ({"start": "2026-01-02", "end": "2026-01-01"}, "end must not be before"),
     ],
 )

@@ -119,11 +119,20 @@ def open_access(
     full = resolve(url, lambda value: quote(value, safe=""))
     secrets += [*secrets_in(full), *options.get("params", {}).values()]
     sent.update(_authorization(options, full, secrets))
+    sent = {name: _sendable(name, value) for name, value in sent.items()}
     parts = urlsplit(full)
     bare = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path or "/", parts.query, ""))
-    known = {form for each in secrets for form in (each, quote(each, safe="")) if len(form) > 3}
+    known = {form for each in map(str.strip, secrets) for form in (each, quote(each, safe="")) if len(form) > 3}
     ordered = tuple(sorted(known, key=len, reverse=True))
     return Access(bare, sent, options.get("params", {}), options.get("verify", True), ordered)
+
+
+def _sendable(name: str, value: str) -> str:
+    # A file of a secret often ends with a line break.
+    value = value.strip()
+    if not value.isascii() or not value.isprintable():
+        raise ConfigurationError(f"header {name!r} cannot be sent: its value holds a line break or is not ASCII")
+    return value
 
 
 def _authorization(options: dict[str, Any], url: str, secrets: list[str]) -> dict[str, str]:
@@ -131,7 +140,7 @@ def _authorization(options: dict[str, Any], url: str, secrets: list[str]) -> dic
     token = options.get("token")
     if token:
         secrets.append(token)
-        return {"Authorization": f"Bearer {token}"}
+        return {"Authorization": f"Bearer {token.strip()}"}
     user, password = options.get("username"), options.get("password", "")
     if user is None and parts.username is not None:
         user, password = unquote(parts.username), unquote(parts.password or "")

@@ -91,6 +91,13 @@ class Client:
             if scheme in proxies
         }
 
+    def hide(self, text: str) -> str:
+        """Replace the secrets in a text.
+
+        :param text: what somebody else said.
+        """
+        return self._access.hide(text)
+
     async def aclose(self) -> None:
         """Close the connections."""
         for each in (self._direct, *self._proxies.values()):

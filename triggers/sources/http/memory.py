@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
+from array import array
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any
 
@@ -61,11 +63,17 @@ class Memory(ABC):
         :param items: as above.
         """
 
+    @property
+    def wants_another(self) -> bool:
+        """Tell whether the pages are to be gone through once more, because they may have shifted meanwhile."""
+        return False
+
     @abstractmethod
-    async def finish(self, also: dict[str, JsonValue]) -> None:
+    async def finish(self, also: dict[str, JsonValue], *, shifting: bool = False) -> None:
         """Take note that all pages were gone through, and every event of them is committed.
 
         :param also: what is written with it, after all else.
+        :param shifting: there were several pages, and an item may have moved from one to one that was read already.
         """
 
     def _tell_once(self, text: str) -> None:
@@ -119,7 +127,7 @@ class Shown(Memory):
         unknown = await self._unknown(items)
         await self._state.aset_many({self._seen.key(each.name): [count, each.content[:16]] for each, count in unknown})
 
-    async def finish(self, also: dict[str, JsonValue]) -> None:
+    async def finish(self, also: dict[str, JsonValue], *, shifting: bool = False) -> None:
         """Forget what the API does not show any more."""
         await self._seen.finish()
         await self._state.aset_many(also)
@@ -129,7 +137,8 @@ class Watermarked(Memory):
     """Remember the greatest watermark, and which items have just that, for another with the same may follow.
 
     The watermark moves when every item of all pages is recorded: only then is nothing smaller outstanding. Where a
-    crash comes before, the items are told again, and their keys say that they were.
+    crash comes before, the items are told again, and their keys say that they were. Where pages may shift while they
+    are read, it follows one round behind: an item that left one page for another is found by the next round.
 
     :param changes: an item with a greater watermark is an event although its id was told.
     :param ascending: items come in the order of their watermarks, so that it can move with each event.
@@ -147,6 +156,9 @@ class Watermarked(Memory):
         self._newest: Any = None
         self._old: set[str] = set()
         self._went_back = False
+        self._pending: tuple[Any, list[str]] | None = None  # what the next round confirms
+        self._recent = array("Q")  # items of the last round, in order, and of this one
+        self._fresh = array("Q")
 
     @property
     def watermark(self) -> JsonValue:
@@ -169,6 +181,7 @@ class Watermarked(Memory):
         self._top, self._at_top = self._value, dict.fromkeys(self._marks)
         self._old = set(self._marks)
         self._newest = None
+        self._fresh = array("Q")
 
     async def events(self, items: Sequence[Item]) -> list[tuple[Item, TriggerEvent]]:
         """Give an event for each item that is not below the watermark, and not among those that were told."""
@@ -178,6 +191,11 @@ class Watermarked(Memory):
             if self._is_known(each, mark[:16]):
                 continue
             moved = self._note(each, mark[:16])
+            if not self._ascending:
+                number = int(mark[:16], 16)
+                self._fresh.append(number)
+                if self._is_recent(number):
+                    continue
             checkpoint = self._changed(moved) if self._ascending else None
             found.append((each, TriggerEvent(each.value, key=_key(self._prefix, mark), checkpoint=checkpoint)))
         return found
@@ -188,6 +206,10 @@ class Watermarked(Memory):
             mark = digest(f"{each.name} {each.at!r} {each.content}".encode()) if self._changes else each.name
             if not self._is_known(each, mark[:16]):
                 self._note(each, mark[:16])
+
+    def _is_recent(self, number: int) -> bool:
+        at = bisect_left(self._recent, number)
+        return at < len(self._recent) and self._recent[at] == number
 
     def _is_known(self, each: Item, mark: str) -> bool:
         if not self._compares(each):
@@ -227,7 +249,12 @@ class Watermarked(Memory):
         self._chunks = max(self._chunks, -(-len(marks) // _CHUNK))
         return {f"{self._prefix}/watermark": self._top, **chunks}
 
-    async def finish(self, also: dict[str, JsonValue]) -> None:
+    @property
+    def wants_another(self) -> bool:
+        """Tell whether the next round has something to confirm."""
+        return self._pending is not None and self._pending[0] != self._value
+
+    async def finish(self, also: dict[str, JsonValue], *, shifting: bool = False) -> None:
         """Store the watermark and its marks, in one commit."""
         back = self._newest is not None and self._value is not None and self._newest < self._value
         if back and not self._went_back:
@@ -239,6 +266,15 @@ class Watermarked(Memory):
             )
         self._went_back = back
         moved = self._top != self._value
+        if shifting and moved and not self._ascending:
+            confirmed, self._pending = self._pending, (self._top, list(self._at_top))
+            self._recent = array("Q", sorted(self._fresh))
+            self._top, self._at_top = self._value, dict.fromkeys(self._marks)
+            if confirmed is not None:
+                self._top, self._at_top = confirmed[0], dict.fromkeys(confirmed[1])
+            moved = self._top != self._value
+        else:
+            self._pending, self._recent = None, array("Q")
         if moved or len(self._at_top) != len(self._marks):
             also = {**self._changed(0 if moved else (len(self._marks) - 1) // _CHUNK), **also}
         if also:

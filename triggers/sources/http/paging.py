@@ -89,6 +89,11 @@ class Pager:
         """Tell whether pages are numbered, so that only an empty one, or none, is the end."""
         return bool(self._paging.page or self._paging.offset)
 
+    @property
+    def by_link(self) -> bool:
+        """Tell whether a header says which page follows, and not the body."""
+        return not self.counts and not self._paging.next
+
     def advance(self, answer: Answer, page: Page) -> bool:
         """Go to the next page; says whether there is one.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -77,7 +78,7 @@ def read_page(body: bytes, shape: Shape, content_type: str) -> Page:
     if not body.strip():
         return Page((), ABSENT, "")
     try:
-        answer: Any = json.loads(body, parse_constant=_refuse)
+        answer: Any = json.loads(body, parse_constant=_refuse, parse_float=_float)
         items = find(answer, shape.items)
         if not isinstance(items, list):
             raise AwayError(_unlike(answer, shape.items))
@@ -87,6 +88,11 @@ def read_page(body: bytes, shape: Shape, content_type: str) -> Page:
         raise AwayError(f"the answer is no JSON{said}, or broke off") from None
     content = digest("".join(each.content for each in found).encode())
     return Page(found, find(answer, shape.next) if shape.next else ABSENT, content)
+
+
+def _float(text: str) -> float | str:
+    value = float(text)
+    return value if math.isfinite(value) else text  # 1e999 would be infinite, which is no JSON
 
 
 def _refuse(constant: str) -> None:

@@ -25,6 +25,9 @@ logger = logging.getLogger("triggers")
 
 #: Items that are looked up at once.
 _CHUNK = 500
+#: Answers of 304 in a row, behind which an API that pages by `Link` is asked in full: its tag may be that of the body
+#: alone, which stays what it is when a second page comes.
+_SPARED = 10
 #: Bytes from which an answer is read in a thread.
 _LONG = 65_536
 
@@ -65,6 +68,9 @@ class Rounds:
         self._patience = Patience(shown)
         self._pause = 0.0
         self._told = False
+        self._spared = 0
+        #: The pages of the last round that held items, as far as it went.
+        self.pages = 0
         #: The API said that nothing has changed since the last round.
         self.unchanged = False
 
@@ -86,7 +92,7 @@ class Rounds:
         """
         while True:
             memory.begin()
-            self.unchanged = False
+            self.unchanged, self.pages = False, 0
             try:
                 async with aclosing(self._once(Pager(self._paging, self._first(memory)))) as chunks:
                     async for chunk in chunks:
@@ -98,7 +104,9 @@ class Rounds:
     async def _once(self, pager: Pager) -> AsyncGenerator[Sequence[Item]]:
         more = True
         while more:
+            number = pager.number
             page, more = await self._page(pager)
+            self.pages = number if page.items else self.pages
             self._check(page)
             for start in range(0, len(page.items), _CHUNK):
                 yield page.items[start : start + _CHUNK]
@@ -107,7 +115,10 @@ class Rounds:
         while True:
             url, number = pager.url, pager.number
             try:
-                answer = await self._ask(url, first=number == 1)
+                answer = await self._ask(url, first=number == 1, by_link=pager.by_link)
+                if answer.status == 304 and pager.by_link and "link" in answer.headers:
+                    self._spared = _SPARED
+                    continue
                 if answer.status == 304:
                     self.unchanged = True
                     page, more = Page((), ABSENT, ""), False
@@ -120,18 +131,21 @@ class Rounds:
                 if error.status == 404 and number > 1 and pager.counts:
                     return Page((), ABSENT, ""), False  # what some say behind the last page
                 where = f"page {number}: " if number > 1 else ""
-                await self._patience.wait(f"{where}{error.reason}", at_least=error.at_least)
+                await self._patience.wait(self._client.hide(f"{where}{error.reason}"), at_least=error.at_least)
                 if not error.passing:
                     raise _AnewError from None
             else:
                 self._patience.arrived()
                 return page, more
 
-    async def _ask(self, url: str, *, first: bool) -> Answer:
+    async def _ask(self, url: str, *, first: bool, by_link: bool) -> Answer:
         if self._pause:
             pause, self._pause = self._pause, 0.0
             await anyio.sleep(pause)
-        answer = await self._client.get(url, self._conditions.headers(url) if first else {})
+        spare = first and not (by_link and self._spared >= _SPARED)
+        answer = await self._client.get(url, self._conditions.headers(url) if spare else {})
+        if first:
+            self._spared = self._spared + 1 if answer.status == 304 else 0
         self._pause = answer.pause
         return answer
 

@@ -135,6 +135,7 @@ class HttpTrigger(BaseEventTrigger):
         if baseline:
             conditions.forget()
         rounds = await self._rounds(conditions)
+        is_again = False
         while True:
             async with aclosing(rounds.through(memory)) as chunks:
                 async for chunk in chunks:
@@ -146,9 +147,12 @@ class HttpTrigger(BaseEventTrigger):
                             yield event
             if not rounds.unchanged:
                 also = {f"{self._memory}/baseline": True} if baseline else {}
-                await memory.finish({**conditions.changed(), **also})
+                await memory.finish({**conditions.changed(), **also}, shifting=rounds.pages > 1 and not baseline)
                 baseline = False
             if self._once:
+                if memory.wants_another and not is_again:
+                    is_again = True
+                    continue
                 return
             await anyio.sleep(self._interval)
 

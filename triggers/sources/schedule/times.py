@@ -51,7 +51,7 @@ class _Every(Schedule):
         self._step = timedelta(seconds=seconds)
         self._text = text
         self._zone = zone
-        self._anchor = anchor
+        self._anchor = anchor.astimezone(UTC)  # two moments of one zone are subtracted as its clocks show them
 
     def __str__(self) -> str:
         return f"every:{self._text}"

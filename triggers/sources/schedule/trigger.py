@@ -25,6 +25,7 @@ _NAP = 30.0
 _GRACE = timedelta(seconds=60)
 #: Seconds by which a clock must have gone back to be spoken of.
 _BACK = timedelta(seconds=60)
+_LEAST = timedelta(microseconds=1)
 
 
 class ScheduleTrigger(BaseEventTrigger):
@@ -124,7 +125,7 @@ class ScheduleTrigger(BaseEventTrigger):
         since = await self.asset_state.aget(f"{self._memory}/since")
         if since is None:
             # From now on, whatever stops it before the first tick.
-            begin = self._start - timedelta(microseconds=1) if self._start is not None else datetime.now(UTC) - shift
+            begin = self._start - _LEAST if self._start is not None else datetime.now(UTC) - shift
             since = begin.astimezone(UTC).isoformat()
             await self.asset_state.aset(f"{self._memory}/since", since)
         return datetime.fromisoformat(since), None
@@ -165,6 +166,8 @@ class ScheduleTrigger(BaseEventTrigger):
 def _moment(text: str, zone: Any) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
+        moment = (moment if moment.tzinfo is not None else moment.replace(tzinfo=zone)).astimezone(UTC)
+        _ = moment - _LEAST
+    except (ValueError, OverflowError):
         raise ValueError(f"{text!r} is no moment; write it as 2026-01-31T09:00") from None
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=zone)
+    return moment

@@ -52,6 +52,11 @@ def open_access(address: Address) -> Access:
     return _File(address) if address.file is not None else _Server(address)
 
 
+def _decode(text: bytes) -> str:
+    # SQLite keeps whatever it is given as a text; one that is none must not hold up the others.
+    return text.decode(errors="replace")
+
+
 @final
 class _File(Access):
     """Ask a file of SQLite: a whole operation is one function in a thread, on a connection of its own.
@@ -67,7 +72,9 @@ class _File(Access):
 
         def work() -> T:
             with self._engine.connect() as connection:
-                asked.append(cast("sqlite3.Connection", connection.connection.driver_connection))
+                driver = cast("sqlite3.Connection", connection.connection.driver_connection)
+                driver.text_factory = _decode
+                asked.append(driver)
                 return function(connection)
 
         try:

@@ -50,6 +50,7 @@ class Shape:
     :ivar column: the column that grows.
     :ivar kind: how it grows; see `Scale`.
     :ivar aware: it has time zones.
+    :ivar least: the least integer that may be compared with it; None where there is no such.
     :ivar key: the columns that tell rows of one value apart.
     :ivar nullable: those of the two that may be NULL.
     :ivar payload: the columns of the payload, and what `to_json` is told of each.
@@ -58,6 +59,7 @@ class Shape:
     column: str
     kind: str
     aware: bool
+    least: int | None
     key: tuple[str, ...]
     nullable: tuple[str, ...]
     payload: tuple[tuple[str, str], ...]
@@ -89,10 +91,22 @@ def look_up(connection: Connection, request: Request) -> Shape:
         key = inspector.get_pk_constraint(request.table, schema=request.schema).get("constrained_columns") or ()
     types = {str(each["name"]): each["type"] for each in found}
     nullable = {str(each["name"]) for each in found if each.get("nullable", True)}
-    return _shape(request, types, nullable, tuple(map(str, key)))
+    if is_sqlite := connection.dialect.name == "sqlite":
+        nullable -= _row_ids(connection, request)
+    return _shape(request, types, nullable, tuple(map(str, key)), is_sqlite=is_sqlite)
 
 
-def _shape(request: Request, types: dict[str, Any], nullable: set[str], primary: Sequence[str]) -> Shape:
+def _row_ids(connection: Connection, request: Request) -> set[str]:
+    """Give the column that is the row's number in SQLite: of all primary keys there, only that is never NULL."""
+    place = [request.table, *([request.schema] if request.schema else [])]
+    columns = sa.func.pragma_table_info(*place).table_valued("name", "type", "pk")
+    rows = connection.execute(sa.select(columns).where(columns.c.pk > 0)).all()
+    return {str(name) for name, kind, _ in rows if str(kind).upper() == "INTEGER"} if len(rows) == 1 else set()
+
+
+def _shape(
+    request: Request, types: dict[str, Any], nullable: set[str], primary: Sequence[str], *, is_sqlite: bool
+) -> Shape:
     for name in (*([request.column] if request.column is not None else ()), *request.key, *request.columns):
         if name not in types:
             raise WrongTableError(
@@ -112,10 +126,19 @@ def _shape(request: Request, types: dict[str, Any], nullable: set[str], primary:
         )
     chosen = request.columns or tuple(types)
     watched = (column, *(each for each in key if each != column))
-    # A primary key of SQLite may be said to be NULL, and is not.
-    may_be_null = tuple(each for each in watched if each in nullable and each not in primary)
+    may_be_null = tuple(each for each in watched if each in nullable)
     payload = tuple((each, _declared(types[each])) for each in chosen)
-    return Shape(column, kind, bool(getattr(types[column], "timezone", False)), watched[1:], may_be_null, payload)
+    aware = bool(getattr(types[column], "timezone", False))
+    return Shape(column, kind, aware, _least(types[column], is_sqlite), watched[1:], may_be_null, payload)
+
+
+def _least(declared: Any, is_sqlite: bool) -> int | None:
+    # Drivers refuse what does not fit into the type of the column.
+    if is_sqlite or isinstance(declared, sa.types.BigInteger):
+        return -(2**63)
+    if isinstance(declared, sa.types.SmallInteger):
+        return -(2**15)
+    return -(2**31) if isinstance(declared, sa.types.Integer) else None
 
 
 def _usual_column(request: Request, types: dict[str, Any], primary: Sequence[str]) -> str:
@@ -131,7 +154,7 @@ def _kind(declared: Any) -> str | None:
     types = sa.types
     if isinstance(declared, types.Boolean | types.Enum):
         return None
-    if isinstance(declared, types.Integer | types.Numeric | types.NullType):
+    if isinstance(declared, types.Integer | types.Numeric | types.Float | types.NullType):
         return "number"  # of a view SQLite says no types
     if isinstance(declared, types.DateTime):
         return "moment"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import date, datetime
 from typing import Any, TypeVar, cast
 
 import sqlalchemy as sa
@@ -76,7 +77,7 @@ class Reader:
         self.batch = batch
         self._access = open_access(address)
         self._table = sa.table(request.table, schema=request.schema)
-        self.shape = Shape("", "", False, (), (), ())
+        self.shape = Shape("", "", False, None, (), (), ())
 
     async def look_up(self) -> Shape:
         """Ask what the table is made of; later reads go by that.
@@ -127,9 +128,9 @@ class Reader:
         query = query.order_by(*watched)
         if after is not None:
             # Two questions: no database finds its way in an index by "larger, or equal and ...", where many are equal.
-            queries = [query.where(watched[0] > _bind(after[0]))]
+            queries = [query.where(_greater(watched[0], after[0]))]
             if len(watched) > 1:
-                queries.insert(0, query.where(watched[0] == _bind(after[0]), _behind(watched[1:], after[1:])))
+                queries.insert(0, query.where(_equal(watched[0], after[0]), _behind(watched[1:], after[1:])))
         else:
             queries = [query if start is None else query.where(watched[0] >= _bind(start))]
         rows = await self._fetch(*queries, limit=self.batch)
@@ -193,9 +194,31 @@ class Reader:
             raise UnreadableError(self._address.hide(_text(error))) from None
 
 
-def _bind(value: Any) -> sa.BindParameter[Any]:
+def _end(value: Any) -> str:
+    """Tell whether a moment is the `first` or the `last` of the calendar.
+
+    asyncpg gives these for `-infinity` and `infinity` as well, and means those where it is given these.
+    """
+    if not isinstance(value, date):
+        return ""
+    plain = value.replace(tzinfo=None) if isinstance(value, datetime) else value
+    return {type(plain).min: "first", type(plain).max: "last"}.get(plain, "")
+
+
+def _bind(value: Any) -> sa.ColumnElement[Any]:
+    if _end(value):
+        return sa.literal_column(f"'{value.isoformat()}'")
     # Without a type: the database takes that of the column.
     return sa.bindparam(None, value, type_=_RAW)
+
+
+def _equal(column: sa.ColumnElement[Any], value: Any) -> sa.ColumnElement[bool]:
+    end = _end(value)
+    return column <= _bind(value) if end == "first" else column >= _bind(value) if end else column == _bind(value)
+
+
+def _greater(column: sa.ColumnElement[Any], value: Any) -> sa.ColumnElement[bool]:
+    return sa.false() if _end(value) == "last" else column > _bind(value)
 
 
 def _flag(condition: Any) -> sa.ColumnElement[Any]:
@@ -205,9 +228,9 @@ def _flag(condition: Any) -> sa.ColumnElement[Any]:
 def _behind(columns: Sequence[Any], position: Sequence[Any]) -> sa.ColumnElement[bool]:
     """Give the condition of rows behind a position; its first part alone is one that every index serves."""
     *outer, (column, value) = zip(columns, position, strict=True)
-    condition: sa.ColumnElement[bool] = column > _bind(value)
+    condition = _greater(column, value)
     for column, value in reversed(outer):
-        condition = sa.or_(column > _bind(value), sa.and_(column == _bind(value), condition))
+        condition = sa.or_(_greater(column, value), sa.and_(_equal(column, value), condition))
     return sa.and_(columns[0] >= _bind(position[0]), condition)
 
 

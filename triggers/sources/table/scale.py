@@ -20,10 +20,12 @@ class Scale:
 
     :ivar kind: `number`, `moment`, `day` or `text`.
     :ivar overlap: the window, in units of the column, seconds or days.
+    :ivar least: no integer below is given; None for any.
     """
 
     kind: str
     overlap: float
+    least: int | None = None
 
     def before(self, value: Any) -> Any:
         """Give what lies a window before a value.
@@ -45,11 +47,14 @@ class Scale:
             case Decimal():
                 return value - Decimal(str(self.overlap))
             case int():
-                return value - math.ceil(self.overlap)
+                return self._bounded(value - math.ceil(self.overlap))
             case float():
                 return value - self.overlap
             case _:
                 return value
+
+    def _bounded(self, value: int) -> int:
+        return value if self.least is None else max(self.least, value)
 
     def _before_text(self, text: str) -> str:
         try:
@@ -91,7 +96,9 @@ class Scale:
             value = Decimal(str(text))
             if not value.is_finite():
                 raise ValueError(text)
-            return int(value) if value == value.to_integral_value() else float(value) if raw else value
+            if value == value.to_integral_value() or (self.least is not None and not raw):
+                return self._bounded(math.ceil(value))
+            return float(value) if raw else value
         if raw or self.kind == "text":
             return str(text)
         if self.kind == "day":

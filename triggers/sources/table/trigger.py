@@ -176,7 +176,7 @@ class TableTrigger(BaseEventTrigger):
         if shape.kind == "text" and self._overlap:
             raise WrongTableError(f"column {shape.column!r} is a text, which has no distances: overlap must be 0")
         overlap = OVERLAPS[shape.kind] if self._overlap is None else self._overlap
-        scale = Scale(shape.kind, overlap)
+        scale = Scale(shape.kind, overlap, shape.least)
         if self._start is None:
             return Progress(scale, shape.watched)
         raw = self._address().file is not None

@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_interface, ip_network
 from typing import Any, cast
 from uuid import UUID
 
@@ -28,6 +29,8 @@ _THAW: dict[str, Any] = {
     "uuid": UUID,
     "bytes": bytes.fromhex,
     "seconds": _seconds,
+    "address": ip_interface,
+    "network": ip_network,
 }
 
 
@@ -56,6 +59,10 @@ def freeze(value: Any) -> JsonValue:
             return {"bytes": value.hex()}
         case timedelta():
             return {"seconds": value.total_seconds()}
+        case IPv4Address() | IPv6Address():
+            return {"address": str(value)}
+        case IPv4Network() | IPv6Network():
+            return {"network": str(value)}
         case _:
             raise ValueError(f"{value!r} in the column or the key: nothing that can be found again")
 
