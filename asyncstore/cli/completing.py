@@ -7,7 +7,7 @@ import contextlib
 import logging
 import re
 import warnings
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,19 @@ _PATIENCE = 2.0
 Names = Callable[[Store], Awaitable[list[str]]]
 
 
+@contextlib.contextmanager
+def _silently() -> Generator[None]:
+    # The shell would show it in the middle of what is being typed.
+    before = logging.root.manager.disable
+    logging.disable()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
 def _suggest(ctx: click.Context, incomplete: str, names: Names) -> list[CompletionItem]:
     """Give what is found in the store and begins as what was typed; nothing where anything goes wrong.
 
@@ -45,9 +58,7 @@ def _suggest(ctx: click.Context, incomplete: str, names: Names) -> list[Completi
             async with connect(settings=settings) as store:
                 return await names(store)
 
-    logging.disable()
-    with contextlib.suppress(Exception), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with contextlib.suppress(Exception), _silently():
         given = ctx.find_root().params
         path = given.get("config")
         options = GlobalOptions(given.get("database"), None if path is None else Path(path))

@@ -206,7 +206,8 @@ def test_interrupted(postgres):
     os.kill(os.getpid(), signal.SIGINT)
     signal.pause()
 """)
-    environment = {key: value for key, value in os.environ.items() if key != "ASYNCSTORE_TEST_POSTGRES_URL"}
+    ours = ("ASYNCSTORE_TEST_POSTGRES_URL", "PYTEST_")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-qsp", "no:cacheprovider", "--rootdir", str(tmp_path), str(test)],
         capture_output=True,
