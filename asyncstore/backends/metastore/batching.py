@@ -32,13 +32,15 @@ class Job(Generic[Q, A]):
 
     :ivar asked: the question.
     :ivar future: the caller's; done early where the caller was cancelled.
+    :ivar reason: why the latest attempt was turned down; None where none was.
     """
 
-    __slots__ = ("asked", "future")
+    __slots__ = ("asked", "future", "reason")
 
     def __init__(self, asked: Q, future: asyncio.Future[A]) -> None:
         self.asked = asked
         self.future = future
+        self.reason: Exception | None = None
 
     def answer(self, result: A) -> None:
         """Give the caller its result, unless it went away."""

@@ -230,8 +230,8 @@ class Lane(ABC, Generic[Q, A]):
                 return [[job] for job in part]  # the fault of one that cannot be written down
             if not sent:
                 late, rest = self.late(part)
-                for job in late:
-                    job.fail(error)
+                for job in late:  # what the server said tells more than that it could not be asked once more
+                    job.fail(job.reason or error)
                 return [rest] if rest else []
             return await self._failed(part, error, link)
         self._sent = False
@@ -275,9 +275,13 @@ class Lane(ABC, Generic[Q, A]):
     def give_up(self, batch: list[Job[Q, A]], error: Exception) -> None:
         """Answer every job with the store's error for one of the driver's."""
         for job in batch:
-            found = explain(error, self.pool.target.place)
-            found.__cause__ = error
-            job.fail(found)
+            job.fail(self.explained(error))
+
+    def explained(self, error: Exception) -> StoreError:
+        """Give the store's error for one of the driver's."""
+        found = explain(error, self.pool.target.place)
+        found.__cause__ = error
+        return found
 
     def close(self) -> None:
         """Cancel what goes on beside the callers."""

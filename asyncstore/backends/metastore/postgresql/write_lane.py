@@ -254,6 +254,9 @@ class WriteLane(Lane[Write | Reading, Any]):
         latest = monotonic() + max(_PAUSE, self.pool.operation_timeout / 8)
         again = [job for job in batch if found is not Fate.REFUSED and latest < job.asked.until]
         self.give_up(cast("list[Turn]", [job for job in batch if job not in again]), error)
+        if isinstance(error, asyncpg.PostgresError):
+            for job in again:
+                job.reason = self.explained(error)
         if again:
             await asyncio.sleep(uniform(_PAUSE / 2, _PAUSE))  # noqa: S311 - jitter
         return [again] if again else []
