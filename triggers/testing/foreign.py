@@ -76,8 +76,9 @@ def _is_foreign(file: str, function: str) -> bool:
 
 
 def _is_busy(thread: threading.Thread) -> bool:
-    # A worker of anyio leaves its list of idle ones with its work, and is put back there on the loop.
-    return thread not in getattr(thread, "idle_workers", ()) and not getattr(thread, "stopping", True)
+    # What a worker of anyio did is on its way to the loop before its queue is told. Its list of idle ones tells less:
+    # older ones (4.7) lose the worker whose work was given up before it began.
+    return getattr(getattr(thread, "queue", None), "unfinished_tasks", 0) > 0
 
 
 def _settled_by(timers: Iterable[asyncio.Handle]) -> set[int]:

@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -97,6 +98,22 @@ def test_time_stands_still_while_a_thread_owes_an_answer() -> None:
 def test_time_passes_once_a_thread_is_idle() -> None:
     async def main() -> None:
         await anyio.to_thread.run_sync(lambda: None)
+        await anyio.sleep(YEAR)
+        assert anyio.current_time() >= YEAR
+
+    run_virtual(main)
+
+
+def test_time_passes_after_the_work_of_a_thread_was_given_up() -> None:
+    # Some releases of anyio forget the thread whose work was given up in the turn in which it was handed over.
+    async def main() -> None:
+        await anyio.to_thread.run_sync(lambda: None)
+        for turns in range(6):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(partial(anyio.to_thread.run_sync, lambda: None, abandon_on_cancel=True))
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                tasks.cancel_scope.cancel()
         await anyio.sleep(YEAR)
         assert anyio.current_time() >= YEAR
 
