@@ -10,9 +10,19 @@ from tests.postgres.fixtures import (
     pgbouncer_url,
     postgres,
     proxy,
+    wire,
 )
 
-__all__ = ["database_template", "database_url", "make_server", "pgbouncer", "pgbouncer_url", "postgres", "proxy"]
+__all__ = [
+    "database_template",
+    "database_url",
+    "make_server",
+    "pgbouncer",
+    "pgbouncer_url",
+    "postgres",
+    "proxy",
+    "wire",
+]
 
 
 @pytest.fixture

@@ -24,8 +24,6 @@ from asyncstore import (
     TaskStoreAccessor,
     connect,
 )
-from tests.postgres.databases import Databases
-from tests.postgres.store_support import migrated
 from tests.triggers.support import run_to_the_end
 from triggers import AssetWatcher, BaseEventTrigger, HandlerRunner, TriggerEvent, on_event
 
@@ -35,11 +33,6 @@ TASK = TaskScope("a dag", "run/1", "task", 2)
 TASK_WRITER = "task:a%20dag/run%2F1/task/2"
 ORDERS, REPORT = Asset("orders", uri="s3://warehouse/orders/"), Asset("report")
 State = TaskStoreAccessor | AssetStoreAccessor
-
-
-@pytest.fixture(scope="module")
-def database_template(postgres: Databases) -> str:
-    return migrated(postgres)
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgresql"])

@@ -9,7 +9,6 @@ from asyncstore import BaseStoreBackend, ManualClock, MetastoreBackend
 from asyncstore.testing import BackendConformance
 from tests.postgres.client import LoopThread, connect
 from tests.postgres.databases import Databases
-from tests.postgres.store_support import migrated
 
 _EMPTY = (
     "DELETE FROM asyncstore_asset; DELETE FROM asyncstore_task_instance; DELETE FROM asyncstore_triggerer; "
@@ -18,9 +17,9 @@ _EMPTY = (
 
 
 @pytest.fixture(scope="module")
-def url(postgres: Databases) -> Generator[str]:
+def url(postgres: Databases, database_template: str) -> Generator[str]:
     """A database of this module's own."""
-    database = postgres.create_database(template=migrated(postgres))
+    database = postgres.create_database(template=database_template)
     yield postgres.url(database)
     postgres.expect_no_connections(database)
     postgres.drop_database(database)

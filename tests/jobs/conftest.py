@@ -6,13 +6,6 @@ from pathlib import Path
 import pytest
 
 from asyncstore import Store, connect
-from tests.postgres.databases import Databases
-from tests.postgres.store_support import migrated
-
-
-@pytest.fixture(scope="module")
-def database_template(postgres: Databases) -> str:
-    return migrated(postgres)
 
 
 @pytest.fixture(params=["memory", "file", "postgresql"])

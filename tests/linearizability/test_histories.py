@@ -16,8 +16,6 @@ import pytest
 from asyncstore import MetastoreBackend
 from tests.linearizability.checker import NotLinearizableError, check
 from tests.linearizability.history import Kind, Operation, load
-from tests.postgres.databases import Databases
-from tests.postgres.store_support import migrated
 
 ROOT = Path(__file__).parents[2]
 #: How many histories are recorded on each database; one, otherwise.
@@ -108,11 +106,6 @@ def test_on_sqlite(tmp_path: Path, seed: int) -> None:
     with MetastoreBackend(url):
         pass
     judge(record(url, seed, durability="normal", lock_timeout=30.0))
-
-
-@pytest.fixture(scope="module")
-def database_template(postgres: Databases) -> str:
-    return migrated(postgres)
 
 
 @pytest.mark.parametrize("seed", range(ROUNDS))

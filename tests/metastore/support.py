@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -10,7 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any, Self
 
 import pytest
 
-from asyncstore import TaskScope
+from asyncstore import Commit, CommitResult, MetastoreBackend, Put, Scope, TaskScope
 from asyncstore.backends.metastore.sqlite import target
 
 TASK = TaskScope("dag", "run", "task")
@@ -191,3 +192,17 @@ def locked(path: Path) -> Generator[sqlite3.Connection]:
         yield raw
     finally:
         raw.close()
+
+
+async def at_once(*calls: Awaitable[Any]) -> list[Any]:
+    """Make calls in one turn of the loop, so that all but the first share a batch; gives results and errors."""
+    return await asyncio.gather(*calls, return_exceptions=True)
+
+
+def put(backend: MetastoreBackend, key: str, value: str = "1", scope: Scope = TASK, **rest: Any) -> Awaitable[Any]:
+    return backend.acommit(Commit((Put(scope, key, value, **rest),)))
+
+
+def made(outcomes: list[Any]) -> list[bool]:
+    """Tell of each outcome whether it is that of a commit."""
+    return [isinstance(outcome, CommitResult) for outcome in outcomes]

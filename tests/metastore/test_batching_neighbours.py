@@ -19,28 +19,23 @@ from asyncstore import (
     AssetInactiveError,
     AssetNotFoundError,
     AssetScope,
-    Clear,
     Commit,
     CommitResult,
     DatabaseError,
-    Delete,
-    LeaseLostError,
     MetastoreBackend,
     NewEvent,
     Put,
     Scope,
-    StoredEntry,
     StoreError,
     StoreFullError,
     StoreUnavailableError,
     TaskScope,
-    VersionConflictError,
 )
 from asyncstore import StoreBusyError as Busy
 from asyncstore.backends.metastore.sqlite import desk
-from tests.postgres.test_batching_neighbours import at_once, put
 
-from .support import PATIENCE, TASK, Child, Connections, locked
+from .support import PATIENCE, TASK, Child, Connections, at_once, locked, made, put
+from .test_together import call_in_order
 
 pytestmark = pytest.mark.anyio
 
@@ -66,10 +61,6 @@ async def on_file(url: str, connections: Connections) -> AsyncGenerator[Metastor
 @pytest.fixture
 async def orders(backend: MetastoreBackend) -> AssetScope:
     return await backend.aregister_asset(Asset("orders"))
-
-
-def made(outcomes: list[Any]) -> list[bool]:
-    return [isinstance(outcome, CommitResult) for outcome in outcomes]
 
 
 def spoil(path: Path, key: str) -> None:
@@ -142,43 +133,6 @@ async def test_a_value_that_something_else_wrote_fails_who_reads_it(on_file: Met
     assert [type(outcomes[place]) for place in (2, 4)] == [DatabaseError] * 2
     assert made(outcomes[5:7]) == [True] * 2
     assert outcomes[7] == "1"
-
-
-async def test_each_refusal_is_its_own(backend: MetastoreBackend, orders: AssetScope) -> None:
-    resting = await backend.aregister_asset(Asset("resting"))
-    lost = await backend.aclaim_watcher(orders, "watcher", owner="one")
-    held = await backend.aclaim_watcher(orders, "watcher", owner="two")
-    await backend.adeactivate_asset(resting)
-    version = (await backend.acommit(Commit((Put(TASK, "known", "1"),)))).versions[0]
-    outcomes = await at_once(
-        put(backend, "first"),
-        put(backend, "a", scope=AssetScope(10**9)),
-        put(backend, "a", scope=resting),
-        put(backend, "a", scope=AssetScope(name="nobody's")),
-        put(backend, "known", "2", if_version=version + 10**6),
-        backend.acommit(Commit((Put(TASK, "not written", "1"),), (NewEvent("1"),), lost)),
-        backend.acommit(Commit((Put(TASK, "written", "1"),), (NewEvent("1", "key"),), held)),
-        backend.acommit(Commit((), (NewEvent("2", "key"),), held)),
-        backend.adelete(AssetScope(10**9), "a"),
-        backend.acommit(Commit((Put(TASK, "half", "1"), Delete(resting, "a")))),
-        put(backend, "a", scope=orders, expires_at=LONG_AGO),
-        put(backend, "known", "3", if_version=version),
-        put(backend, "known", "4", if_version=version),
-        backend.acommit(Commit()),
-    )
-    kinds = [
-        *[CommitResult, AssetNotFoundError, AssetInactiveError, AssetNotFoundError, VersionConflictError],
-        *[LeaseLostError, CommitResult, CommitResult, AssetNotFoundError, AssetInactiveError, ValueError],
-        *[CommitResult, VersionConflictError, CommitResult],
-    ]
-    assert [type(outcome) for outcome in outcomes] == kinds
-    assert (outcomes[4].expected, outcomes[4].actual) == (version + 10**6, version)
-    assert (outcomes[12].expected, outcomes[12].actual) == (version, outcomes[11].versions[0])
-    assert outcomes[7].events[0].duplicate
-    assert outcomes[7].events[0].id == outcomes[6].events[0].id
-    assert await backend.alist_keys(TASK) == ["first", "known", "written"]
-    assert await backend.aget(TASK, "known") == "3"
-    assert [event.payload for event in await backend.alist_events()] == [1]
 
 
 async def test_errors_are_not_shared(on_file: MetastoreBackend, path: Path) -> None:
@@ -327,76 +281,14 @@ async def test_a_thread_that_does_not_start_holds_nobody_up(url: str, monkeypatc
 # One key.
 
 
-async def test_the_same_key_many_times_in_a_batch(backend: MetastoreBackend, orders: AssetScope) -> None:
-    for scope in (TASK, orders, AssetScope(name="orders")):
-        outcomes = await at_once(*(put(backend, "key", f"{number}", scope) for number in range(100)))
-        versions = [outcome.versions[0] for outcome in outcomes]
-        assert versions == sorted(set(versions))
-        entry = await backend.aget_entry(scope, "key")
-        assert entry is not None
-        assert (entry.text, entry.version) == ("99", versions[-1])
-
-
-async def test_checked_writes_of_one_key_in_a_batch(backend: MetastoreBackend) -> None:
-    outcomes = await at_once(put(backend, "first"), *(put(backend, "key", f"{n}", if_version=0) for n in range(20)))
-    assert made(outcomes) == [True] * 2 + [False] * 19
-    assert {error.actual for error in outcomes[2:]} == set(outcomes[1].versions)
-    assert await backend.aget(TASK, "key") == "0"
-
-
-async def test_checked_commits_of_several_keys_are_whole_or_nothing(backend: MetastoreBackend) -> None:
-    def pair(number: int, **check: Any) -> Awaitable[Any]:
-        changes = (Put(TASK, "one", f"{number}"), Delete(TASK, "first"), Put(TASK, "two", f"{number}", **check))
-        return backend.acommit(Commit(changes))
-
-    outcomes = await at_once(
-        put(backend, "two", "known"),
-        pair(1, if_version=0),
-        backend.aget_many(TASK, ["first", "one", "two"]),
-        pair(2),
-        pair(3, if_version=0),
-        put(backend, "two", "4"),
-        backend.aget_many(TASK, ["first", "one", "two"]),
-    )
-    assert [type(outcomes[place]) for place in (1, 4)] == [VersionConflictError] * 2
-    assert outcomes[2] == {"first": "0", "two": "known"}
-    assert outcomes[6] == {"one": "2", "two": "4"}
-    versions = [version for place in (0, 3, 5) for version in outcomes[place].versions if version]
+# On PostgreSQL a call by name takes its place only once the asset is found.
+async def test_an_asset_by_name_is_the_same_as_by_id(backend: MetastoreBackend, orders: AssetScope) -> None:
+    named = AssetScope(name="orders")
+    outcomes = await at_once(*(put(backend, "key", f"{number}", named) for number in range(100)))
+    versions = [outcome.versions[0] for outcome in outcomes]
     assert versions == sorted(set(versions))
-    assert outcomes[4].actual == outcomes[3].versions[2]
-
-
-@pytest.mark.parametrize("new", [True, False], ids=["new", "known"])
-@pytest.mark.parametrize("kind", ["asset", "asset by name", "task"])
-async def test_the_order_of_calls_of_a_key_is_kept(
-    backend: MetastoreBackend, orders: AssetScope, new: bool, kind: str
-) -> None:
-    scopes: dict[str, Scope] = {"asset": orders, "asset by name": AssetScope(name="orders")}
-    scope = scopes.get(kind, TaskScope("dag", "run", "another"))
-    again = orders if kind == "asset by name" else scope
-    for _ in range(10):
-        if not new:
-            await backend.aset(scope, "key", "0")
-        outcomes = await at_once(
-            backend.aset(scope, "key", "1"),
-            backend.aget(again, "key"),
-            backend.adelete(scope, "key"),
-            backend.aget(again, "key"),
-            backend.aset(again, "key", "2"),
-            backend.aget(scope, "key"),
-            backend.aget_entry(scope, "key"),
-            backend.aset(scope, "key", "3"),
-            backend.alist_keys(again),
-            backend.aget_many(scope, ["key", "no"]),
-            backend.aclear(scope),
-            backend.aget_many(again, ["key", "no"]),
-            backend.alist_keys(scope),
-            backend.aget(scope, "key"),
-        )
-        entry = outcomes.pop(6)
-        assert isinstance(entry, StoredEntry)
-        assert entry.text == "2"
-        assert outcomes == [None, "1", None, None, None, "2", None, ["key"], {"key": "3"}, None, {}, [], None]
+    for new in (True, False):
+        await call_in_order(backend, named, orders, new=new)
 
 
 async def test_a_read_behind_writes_of_everything(backend: MetastoreBackend, orders: AssetScope) -> None:
@@ -413,16 +305,3 @@ async def test_a_read_behind_writes_of_everything(backend: MetastoreBackend, ord
     assert isinstance(outcomes[2], AssetInactiveError)
     assert outcomes[4] == "1"
     assert outcomes[6] is None
-
-
-async def test_a_clear_of_all_map_indices_is_behind_and_before(backend: MetastoreBackend) -> None:
-    mapped = [TaskScope("dag", "run", "mapped", index) for index in range(3)]
-    for _ in range(10):
-        outcomes = await at_once(
-            *(put(backend, "key", scope=scope) for scope in mapped),
-            backend.acommit(Commit((Clear(mapped[0], all_map_indices=True),))),
-            *(backend.aget(scope, "key") for scope in mapped),
-            put(backend, "key", "2", mapped[1]),
-            *(backend.aget(scope, "key") for scope in mapped),
-        )
-        assert [each for each in outcomes if not isinstance(each, CommitResult)] == [None, None, None, None, "2", None]

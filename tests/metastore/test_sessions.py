@@ -30,8 +30,6 @@ from asyncstore import (
     VersionConflictError,
     connect,
 )
-from tests.postgres.databases import Databases
-from tests.postgres.store_support import migrated
 
 from .support import PATIENCE, TASK, Child
 
@@ -50,11 +48,6 @@ SELECT (SELECT count(*) FROM asyncstore_task_state s WHERE NOT EXISTS (
   (SELECT count(*) FROM asyncstore_task_instance t WHERE NOT EXISTS (
     SELECT 1 FROM asyncstore_task_state s WHERE s.task_instance_id = t.id))
 """
-
-
-@pytest.fixture(scope="module")
-def database_template(postgres: Databases) -> str:
-    return migrated(postgres)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

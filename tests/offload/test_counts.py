@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -13,9 +13,7 @@ from tests.offload.s3 import Proxy
 from tests.offload.support import TASK
 from tests.offload.test_object_storage import store_on
 from tests.postgres import proxy as postgres_proxy
-from tests.postgres.databases import Databases
-from tests.postgres.store_support import migrated
-from tests.postgres.wire import Wire, listening
+from tests.postgres.wire import Wire
 
 pytestmark = pytest.mark.anyio
 
@@ -77,17 +75,6 @@ async def test_several_values_are_one_transaction_on_sqlite(on_sqlite: Store, co
         await on_sqlite.task_state(TASK).aset_many(MANY)
     assert [each for each in statements if "task_state" in each] == ["INSERT task_state"] * len(MANY)
     assert statements.count("COMMIT") == 1
-
-
-@pytest.fixture(scope="module")
-def database_template(postgres: Databases) -> str:
-    return migrated(postgres)
-
-
-@pytest.fixture
-def wire(monkeypatch: pytest.MonkeyPatch) -> Generator[Wire]:
-    with listening(monkeypatch) as wire:
-        yield wire
 
 
 @pytest.fixture

@@ -16,6 +16,8 @@ from tests.postgres.databases import Databases
 from tests.postgres.pooler import Pooler, find_pgbouncer
 from tests.postgres.proxy import Proxy
 from tests.postgres.server import NoServerError, Server
+from tests.postgres.store_support import migrated
+from tests.postgres.wire import Wire, listening
 
 #: Names a server to test against, by a URL whose user may make databases; otherwise the tests start one.
 URL_VARIABLE = "ASYNCSTORE_TEST_POSTGRES_URL"
@@ -66,9 +68,9 @@ def make_server() -> Generator[MakeServer]:
 
 
 @pytest.fixture(scope="session")
-def database_template() -> str:
-    """Name what `database_url` copies; to be overridden with the name that `postgres.make_template` gives."""
-    return "template1"
+def database_template(postgres: Databases) -> str:
+    """Name what `database_url` copies: a database with our tables, where a module does not say otherwise."""
+    return migrated(postgres)
 
 
 @pytest.fixture
@@ -87,6 +89,13 @@ def proxy(database_url: str) -> Generator[Proxy]:
     """Give a proxy to the server of `database_url`; `proxy.through(database_url)` is the URL to use."""
     with Proxy.to(database_url) as proxy:
         yield proxy
+
+
+@pytest.fixture
+def wire(monkeypatch: pytest.MonkeyPatch) -> Generator[Wire]:
+    """Hear what goes to the server through every proxy of the test."""
+    with listening(monkeypatch) as wire:
+        yield wire
 
 
 @pytest.fixture

@@ -9,19 +9,13 @@ import pytest
 
 from asyncstore import Asset, AssetScope, Commit, CommitResult, Lease, MetastoreBackend, NewEvent, Put, TaskScope
 from asyncstore.records import WatcherState
-from tests.postgres.databases import Databases
 from tests.postgres.held import EVENTS, held, rows_of, waiting
 from tests.postgres.processes import PATIENCE
-from tests.postgres.store_support import TASK, migrated
+from tests.postgres.store_support import TASK
 
 pytestmark = pytest.mark.anyio
 
 OTHER = TaskScope("other", "run", "task")
-
-
-@pytest.fixture(scope="module")
-def database_template(postgres: Databases) -> str:
-    return migrated(postgres)
 
 
 @pytest.fixture

@@ -34,8 +34,6 @@ from asyncstore import (
 from asyncstore.backends.metastore.postgresql.turns import Turn
 from asyncstore.backends.metastore.postgresql.write_lane import WriteLane
 from asyncstore.clock import from_microseconds
-from tests.postgres.databases import Databases
-from tests.postgres.store_support import migrated
 
 KEYS = ["a", "b", "é"]
 #: What a plan speaks of; each side has its own.
@@ -235,11 +233,6 @@ def _certain(before: Sequence[Write | Read], read: Read) -> bool:
         if isinstance(step, Write)
         for change in step.changes
     )
-
-
-@pytest.fixture(scope="module")
-def database_template(postgres: Databases) -> str:
-    return migrated(postgres)
 
 
 def test_together_as_one_after_the_other(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

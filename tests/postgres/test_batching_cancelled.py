@@ -12,20 +12,14 @@ from typing import Any
 import pytest
 
 from asyncstore import Commit, CommitResult, Delete, MetastoreBackend, Put, StoreBusyError, TaskScope
-from tests.postgres.databases import Databases
 from tests.postgres.proxy import Proxy
-from tests.postgres.store_support import TASK, eventually, migrated
+from tests.postgres.store_support import TASK, eventually
 from tests.postgres.support import connected
 
 pytestmark = pytest.mark.anyio
 
 CALLERS = 8
 OTHER = TaskScope("dag", "run", "other")
-
-
-@pytest.fixture(scope="module")
-def database_template(postgres: Databases) -> str:
-    return migrated(postgres)
 
 
 @pytest.fixture

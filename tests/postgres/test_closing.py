@@ -13,21 +13,15 @@ import pytest
 from asyncstore import Asset, Commit, MetastoreBackend, NewEvent, OutcomeUnknownError, Put, StoreClosedError, TaskScope
 from asyncstore.backends.metastore.postgresql import database, eager
 from tests.postgres.client import Connection, LoopThread
-from tests.postgres.databases import Databases
 from tests.postgres.held import EVENTS, held, rows_of, waiting
 from tests.postgres.processes import PATIENCE
 from tests.postgres.proxy import Proxy
-from tests.postgres.store_support import TASK, eventually, migrated
+from tests.postgres.store_support import TASK, eventually
 
 pytestmark = pytest.mark.anyio
 
 OTHER = TaskScope("other", "run", "task")
 PATIENT: dict[str, Any] = {"lock_timeout": 60.0, "operation_timeout": 60.0}
-
-
-@pytest.fixture(scope="module")
-def database_template(postgres: Databases) -> str:
-    return migrated(postgres)
 
 
 @pytest.fixture(autouse=True)

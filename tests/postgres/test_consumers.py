@@ -13,19 +13,13 @@ from asyncstore import DatabaseSettings, MetastoreBackend, OutcomeUnknownError, 
 from tests.consumers.processes import divided, killed_at_every_await
 from tests.consumers.support import ORDERS, QUICK, SETTINGS, record
 from tests.consumers.transactions import INSERT, TransactionTests, row
-from tests.postgres.databases import Databases
 from tests.postgres.proxy import Proxy
-from tests.postgres.store_support import eventually, migrated
+from tests.postgres.store_support import eventually
 from tests.postgres.support import connected
 
 pytestmark = pytest.mark.anyio
 
 _WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-
-
-@pytest.fixture(scope="module")
-def database_template(postgres: Databases) -> str:
-    return migrated(postgres)
 
 
 class TestPostgresql(TransactionTests):

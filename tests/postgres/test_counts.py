@@ -3,32 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from asyncstore import Store, TaskScope, VersionConflictError
-from tests.postgres.databases import Databases
 from tests.postgres.proxy import Proxy
-from tests.postgres.store_support import ORDERS, TASK, migrated
-from tests.postgres.wire import Wire, listening, reset, stored
+from tests.postgres.store_support import ORDERS, TASK
+from tests.postgres.wire import Wire, reset, stored
 
 pytestmark = pytest.mark.anyio
 
 NEW = TaskScope("dag", "run", "new")
-
-
-@pytest.fixture(scope="module")
-def database_template(postgres: Databases) -> str:
-    return migrated(postgres)
-
-
-@pytest.fixture
-def wire(monkeypatch: pytest.MonkeyPatch) -> Generator[Wire]:
-    with listening(monkeypatch) as wire:
-        yield wire
 
 
 @pytest.fixture

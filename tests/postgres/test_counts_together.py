@@ -3,33 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from asyncstore import Asset, Commit, Delete, MetastoreBackend, NewEvent, Put, Store, TaskScope
 from asyncstore.backends.metastore.postgresql.write_lane import WriteLane
-from tests.postgres.databases import Databases
 from tests.postgres.proxy import Proxy
-from tests.postgres.store_support import ORDERS, TASK, eventually, migrated
-from tests.postgres.wire import Wire, listening, stored
+from tests.postgres.store_support import ORDERS, TASK, eventually
+from tests.postgres.wire import Wire, stored
 
 pytestmark = pytest.mark.anyio
 
 NEW = TaskScope("dag", "run", "new")
 OTHERS = [TaskScope("dag", "run", "mapped", index) for index in range(64)]
-
-
-@pytest.fixture(scope="module")
-def database_template(postgres: Databases) -> str:
-    return migrated(postgres)
-
-
-@pytest.fixture
-def wire(monkeypatch: pytest.MonkeyPatch) -> Generator[Wire]:
-    with listening(monkeypatch) as wire:
-        yield wire
 
 
 @pytest.fixture

@@ -18,17 +18,10 @@ import pytest
 
 from asyncstore import connect
 from tests.crash.test_killed import ROOT, Version, write
-from tests.postgres.databases import Databases
-from tests.postgres.store_support import migrated
 
 pytestmark = pytest.mark.crash
 
 FILES, KILLS = 2000, 8
-
-
-@pytest.fixture(scope="module")
-def database_template(postgres: Databases) -> str:
-    return migrated(postgres)
 
 
 @pytest.fixture

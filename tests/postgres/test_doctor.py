@@ -12,15 +12,10 @@ from click.testing import CliRunner
 from asyncstore import connect
 from asyncstore.cli import main
 from tests.postgres.databases import Databases
-from tests.postgres.store_support import ORDERS, TASK, migrated
+from tests.postgres.store_support import ORDERS, TASK
 from tests.postgres.support import connected
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(scope="module")
-def database_template(postgres: Databases) -> str:
-    return migrated(postgres)
 
 
 async def call(*args: str) -> tuple[int, list[dict[str, Any]]]:

@@ -13,9 +13,7 @@ import pytest
 
 from asyncstore import Asset, Settings, Store, TriggererSettings, connect
 from tests.postgres.client import Connection
-from tests.postgres.databases import Databases
 from tests.postgres.proxy import Proxy
-from tests.postgres.store_support import migrated
 from tests.postgres.support import connected
 from tests.triggers.support import until
 from triggers import AssetWatcher, BaseEventTrigger, Triggerer, TriggerEvent
@@ -31,11 +29,6 @@ SELECT pid FROM pg_stat_activity
 WHERE datname = current_database() AND state = 'idle' AND query LIKE 'UPDATE asyncstore_triggerer SET heartbeat_at%'
 """
 _BEATEN = "SELECT max(heartbeat_at) FROM asyncstore_triggerer"
-
-
-@pytest.fixture(scope="module")
-def database_template(postgres: Databases) -> str:
-    return migrated(postgres)
 
 
 class Ticking(BaseEventTrigger):

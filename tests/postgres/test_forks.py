@@ -11,18 +11,11 @@ from typing import Any
 
 import pytest
 
-from tests.postgres.databases import Databases
 from tests.postgres.processes import PATIENCE
-from tests.postgres.store_support import migrated
 
 ROOT = Path(__file__).parents[2]
 # From Python 3.12 on a fork warns where there are threads; it is what these tests are about.
 OPTIONS = ("-X", "dev", "-W", "error", "-W", "ignore:This process:DeprecationWarning")
-
-
-@pytest.fixture(scope="module")
-def database_template(postgres: Databases) -> str:
-    return migrated(postgres)
 
 
 def forked(url: str, what: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable
 from datetime import UTC, datetime
 
 import pytest
@@ -13,9 +13,9 @@ from tests.postgres.databases import Databases
 from tests.postgres.held import held, rows_of
 from tests.postgres.processes import PATIENCE
 from tests.postgres.proxy import Proxy
-from tests.postgres.store_support import TASK, migrated
+from tests.postgres.store_support import TASK
 from tests.postgres.support import connected
-from tests.postgres.wire import Wire, listening
+from tests.postgres.wire import Wire
 
 pytestmark = pytest.mark.anyio
 
@@ -36,11 +36,6 @@ _END = (
     "SELECT count(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity"
     " WHERE application_name = 'asyncstore' AND datname = current_database()"
 )
-
-
-@pytest.fixture(scope="module")
-def database_template(postgres: Databases) -> str:
-    return migrated(postgres)
 
 
 async def fill(backend: MetastoreBackend, keys: list[str]) -> None:
@@ -65,12 +60,6 @@ async def test_everything_at_once_for_longer_than_an_operation_may_take(database
             assert await backend.alist_keys(TASK) == ["fresh"]
         assert await bare.fetchval("SELECT last_value FROM begun") == 1, "it was not begun anew"
         assert await bare.fetchval(_LEFT) == 1
-
-
-@pytest.fixture
-def wire(monkeypatch: pytest.MonkeyPatch) -> Generator[Wire]:
-    with listening(monkeypatch) as wire:
-        yield wire
 
 
 @pytest.fixture

@@ -10,12 +10,11 @@ import pytest
 from asyncstore import Asset, Commit, MetastoreBackend, NewEvent, Put, Store, connect
 from asyncstore.backends.metastore.batching import HEAVIEST
 from asyncstore.settings import Settings, StateStoreSettings
-from tests.postgres.databases import Databases
 from tests.postgres.links import Link
 from tests.postgres.messages import Message
 from tests.postgres.processes import PATIENCE
 from tests.postgres.proxy import Proxy
-from tests.postgres.store_support import ORDERS, TASK, migrated
+from tests.postgres.store_support import ORDERS, TASK
 
 pytestmark = pytest.mark.anyio
 
@@ -23,11 +22,6 @@ SIZE = 1_000_000
 COUNT = 200
 #: What a message holds beside the values.
 BESIDE = 100_000
-
-
-@pytest.fixture(scope="module")
-def database_template(postgres: Databases) -> str:
-    return migrated(postgres)
 
 
 @pytest.fixture

@@ -26,20 +26,13 @@ from asyncstore import (
 from asyncstore.backends.metastore.postgresql import link
 from asyncstore.backends.metastore.postgresql.pool import Pool
 from asyncstore.fleet import Member
-from tests.postgres.databases import Databases
 from tests.postgres.held import waiting
-from tests.postgres.store_support import migrated
 from tests.postgres.support import connected
 
 pytestmark = pytest.mark.anyio
 
 LEASE = timedelta(seconds=10)
 ORDERS = Asset("orders")
-
-
-@pytest.fixture(scope="module")
-def database_template(postgres: Databases) -> str:
-    return migrated(postgres)
 
 
 class Two:

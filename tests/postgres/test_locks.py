@@ -11,19 +11,13 @@ import pytest
 
 from asyncstore import StoreBusyError, TaskScope
 from tests.postgres.client import Connection
-from tests.postgres.databases import Databases
-from tests.postgres.store_support import GRACE, ORDERS, migrated, opened
+from tests.postgres.store_support import GRACE, ORDERS, opened
 from tests.postgres.support import connected
 
 pytestmark = pytest.mark.anyio
 
 LOCK_TIMEOUT = 1.0
 _HOLD = "SELECT FROM asyncstore_asset_state WHERE key = ANY ($1) ORDER BY key FOR UPDATE"
-
-
-@pytest.fixture(scope="session")
-def database_template(postgres: Databases) -> str:
-    return migrated(postgres)
 
 
 @asynccontextmanager

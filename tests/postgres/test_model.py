@@ -11,14 +11,7 @@ from hypothesis.stateful import run_state_machine_as_test  # pyright: ignore[rep
 
 from asyncstore import BaseStoreBackend, ManualClock, MetastoreBackend
 from tests.postgres.client import LoopThread, connect
-from tests.postgres.databases import Databases
-from tests.postgres.store_support import migrated
 from tests.test_model import Model
-
-
-@pytest.fixture(scope="module")
-def database_template(postgres: Databases) -> str:
-    return migrated(postgres)
 
 
 @pytest.fixture

@@ -33,11 +33,6 @@ pytestmark = pytest.mark.anyio
 _TABLES = "SELECT relname FROM pg_class WHERE relname LIKE 'asyncstore%'"
 
 
-@pytest.fixture(scope="module")
-def database_template(postgres: Databases) -> str:
-    return migrated(postgres)
-
-
 @pytest.fixture
 def empty_url(postgres: Databases) -> Generator[str]:
     """Give the URL of a database without our tables."""

@@ -14,19 +14,13 @@ from asyncstore import AssetScope, ManualClock, MetastoreBackend, Taking, connec
 from asyncstore.backends.metastore import statements
 from asyncstore.backends.metastore.procedures import pruning
 from tests.consumers.support import ORDERS, SETTINGS, record
-from tests.postgres.databases import Databases
-from tests.postgres.store_support import eventually, migrated
+from tests.postgres.store_support import eventually
 from tests.postgres.support import connected
 
 pytestmark = pytest.mark.anyio
 
 _WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
 _LEASE = timedelta(minutes=1)
-
-
-@pytest.fixture(scope="module")
-def database_template(postgres: Databases) -> str:
-    return migrated(postgres)
 
 
 def elsewhere(work: Callable[[], Coroutine[Any, Any, None]]) -> threading.Thread:

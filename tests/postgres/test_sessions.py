@@ -34,7 +34,7 @@ from tests.postgres.client import Connection
 from tests.postgres.databases import Databases
 from tests.postgres.processes import PATIENCE
 from tests.postgres.server import HOST, free_port
-from tests.postgres.store_support import ORDERS, TASK, eventually, migrated, opened
+from tests.postgres.store_support import ORDERS, TASK, eventually, opened
 from tests.postgres.support import connected
 
 pytestmark = pytest.mark.anyio
@@ -46,11 +46,6 @@ _LISTENING = (
     " AND mode = 'ShareLock' AND granted"
     " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
 )
-
-
-@pytest.fixture(scope="module")
-def database_template(postgres: Databases) -> str:
-    return migrated(postgres)
 
 
 @pytest.fixture

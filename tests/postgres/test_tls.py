@@ -18,20 +18,13 @@ from asyncstore import (
     ConfigurationError,
     StoreUnavailableError,
 )
-from tests.postgres.databases import Databases
 from tests.postgres.opening import by_way_of, refused, works
 from tests.postgres.server import HOST
-from tests.postgres.store_support import migrated
 
 pytestmark = pytest.mark.anyio
 
 _SSL_REQUEST = struct.pack("!II", 8, 80877103)
 _NO_ENCRYPTION = b"SFATAL\0C28000\0Mno pg_hba.conf entry for this host, no encryption\0\0"
-
-
-@pytest.fixture(scope="module")
-def database_template(postgres: Databases) -> str:
-    return migrated(postgres)
 
 
 # TLS. The wheel's server is built without it, so what speaks it stands before the server, as it does in some clouds.

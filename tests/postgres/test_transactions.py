@@ -31,7 +31,7 @@ from asyncstore import (
 from tests.postgres.databases import Databases
 from tests.postgres.held import EVENTS, held, rows_of, waiting
 from tests.postgres.processes import PATIENCE, until
-from tests.postgres.store_support import TASK, eventually, migrated
+from tests.postgres.store_support import TASK, eventually
 from tests.postgres.support import connected
 from tests.postgres.writing_child import COUNTER, LANES, count
 
@@ -39,11 +39,6 @@ pytestmark = pytest.mark.anyio
 
 ROOT = Path(__file__).parents[2]
 OTHER = TaskScope("other", "run", "task")
-
-
-@pytest.fixture(scope="module")
-def database_template(postgres: Databases) -> str:
-    return migrated(postgres)
 
 
 @pytest.fixture

@@ -14,14 +14,9 @@ from asyncstore import (
 from tests.postgres.databases import Databases
 from tests.postgres.opening import HALVES, SECRET, connected_store, refused, works
 from tests.postgres.server import HOST, free_port
-from tests.postgres.store_support import TASK, migrated
+from tests.postgres.store_support import TASK
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(scope="module")
-def database_template(postgres: Databases) -> str:
-    return migrated(postgres)
 
 
 @pytest.mark.parametrize(

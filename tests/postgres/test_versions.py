@@ -12,19 +12,13 @@ from asyncstore import Asset, Commit, MetastoreBackend, Put, Scope, TaskScope
 from asyncstore.backends.metastore.batching import Job
 from asyncstore.backends.metastore.postgresql.writing import Write, WriteJob, commits, drawn_in, puts
 from tests.postgres.client import Connection
-from tests.postgres.databases import Databases
 from tests.postgres.processes import PATIENCE
-from tests.postgres.store_support import eventually, migrated
+from tests.postgres.store_support import eventually
 from tests.postgres.support import connected
 
 pytestmark = pytest.mark.anyio
 
 OTHER = TaskScope("dag", "run", "other")
-
-
-@pytest.fixture(scope="module")
-def database_template(postgres: Databases) -> str:
-    return migrated(postgres)
 
 
 @pytest.fixture

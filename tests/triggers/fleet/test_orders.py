@@ -7,15 +7,11 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Generator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from asyncstore import Store, WatcherState, connect
-from tests.postgres.databases import Databases
-from tests.postgres.store_support import migrated
+from asyncstore import Store, WatcherState
 
 from .support import ENVIRON, Fleet, holders, judge, wait_until
 
@@ -24,29 +20,9 @@ pytestmark = pytest.mark.crash
 NAMES = ["a", "b"]
 
 
-@pytest.fixture(scope="module")
-def database_template(postgres: Databases) -> str:
-    return migrated(postgres)
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite+aiosqlite:///{tmp_path}/store.db"
-    url: str = request.getfixturevalue("database_url")
-    return url
-
-
 @pytest.fixture
-def store(url: str) -> Generator[Store]:
-    with connect(url) as store:
-        yield store
-
-
-@pytest.fixture
-def fleet(url: str, tmp_path: Path, store: Store) -> Generator[Fleet]:
-    with Fleet.open(url, tmp_path, NAMES) as fleet:
-        yield fleet
+def names() -> list[str]:
+    return NAMES
 
 
 def triggers(url: str, *arguments: str, code: int = 0) -> str:

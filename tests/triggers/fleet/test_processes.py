@@ -5,14 +5,10 @@ from __future__ import annotations
 import signal
 import time
 from collections import Counter
-from collections.abc import Generator
-from pathlib import Path
 
 import pytest
 
-from asyncstore import Store, StoreBusyError, TaskScope, connect
-from tests.postgres.databases import Databases
-from tests.postgres.store_support import migrated
+from asyncstore import Store, StoreBusyError, TaskScope
 
 from .support import LEASE, Fleet, Process, holders, judge, wait_until
 
@@ -21,29 +17,9 @@ pytestmark = pytest.mark.crash
 NAMES = [f"asset {number}" for number in range(12)]
 
 
-@pytest.fixture(scope="module")
-def database_template(postgres: Databases) -> str:
-    return migrated(postgres)
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite+aiosqlite:///{tmp_path}/store.db"
-    url: str = request.getfixturevalue("database_url")
-    return url
-
-
 @pytest.fixture
-def store(url: str) -> Generator[Store]:
-    with connect(url) as store:
-        yield store
-
-
-@pytest.fixture
-def fleet(url: str, tmp_path: Path, store: Store) -> Generator[Fleet]:
-    with Fleet.open(url, tmp_path, NAMES) as fleet:
-        yield fleet
+def names() -> list[str]:
+    return NAMES
 
 
 def test_they_share_the_watchers_by_capacity_and_one_that_joins_gets_its_part(store: Store, fleet: Fleet) -> None:
