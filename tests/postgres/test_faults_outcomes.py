@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from anyio.to_thread import run_sync
 
-from asyncstore import LeaseLostError, OutcomeUnknownError, StoreUnavailableError, TaskScope
+from asyncstore import LeaseLostError, OutcomeUnknownError, StoreReadOnlyError, StoreUnavailableError, TaskScope
 from asyncstore.backends.metastore.postgresql import recovery, write_lane
 from tests.postgres.databases import Databases
 from tests.postgres.proxy import Proxy
@@ -303,6 +303,24 @@ async def test_nothing_hangs_where_nobody_says_what_became_of_it(
         assert time.monotonic() - began < OPERATION_TIMEOUT + GRACE
         proxy.resume()
         await made.asset.aset("there", 2)
+
+
+async def test_what_the_server_said_is_told_where_it_cannot_be_asked_again(proxy: Proxy, database_url: str) -> None:
+    async with opened(proxy.through(database_url), operation_timeout=1.0) as store:
+        made = await bench(store)
+        await warm(made)
+        async with connected(database_url) as connection:
+            await connection.execute(
+                "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$"
+                " BEGIN RAISE EXCEPTION 'as on a standby' USING ERRCODE = '25006'; END $$;"
+                "CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON asyncstore_asset_state"
+                " FOR EACH ROW EXECUTE FUNCTION refuse()"
+            )
+        proxy.refuse()
+        with pytest.raises(StoreReadOnlyError, match="as on a standby"):
+            await made.asset.aset("warm", 3)
+        proxy.accept()
+        assert (await look(database_url)).kept.values["orders", "warm"] == 2
 
 
 async def test_batches_of_tasks_that_are_cleared_meanwhile(database_url: str) -> None:
