@@ -57,7 +57,7 @@ async def _examine_backend(backend: BaseStoreBackend) -> AsyncIterator[Finding]:
     except SchemaError as error:
         yield failed("schema", str(error), "run `asyncstore db upgrade`, or install the release that wrote it")
     except StoreError as error:
-        yield failed("database", str(error), "see that it runs, that [database] url is right, and who may use it")
+        yield failed("database", str(error), "see what the message says, and try again")
     finally:
         await backend.aclose()
 

@@ -66,6 +66,16 @@ def test_a_file_whose_folder_is_not_there_cannot_be_made() -> None:
     assert "nor does its folder" in found["message"]
 
 
+def test_a_file_that_is_something_else_is_left_alone(folder: Path) -> None:
+    file = folder / "asyncstore.db"
+    file.write_text("a letter, and not short of words")
+    found = look()["database"]
+    assert found["status"] == "failed"
+    assert "no SQLite database" in found["message"]
+    assert found["fix"].startswith("correct [database] url")
+    assert file.read_text() == "a letter, and not short of words"
+
+
 def test_a_file_that_is_not_there_is_not_made(folder: Path) -> None:
     found = look()
     assert list(found) == ["configuration", "database", "worker", "watchers"]

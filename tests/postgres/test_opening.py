@@ -25,6 +25,7 @@ from asyncstore.cli import main
 from tests.postgres.databases import Databases
 from tests.postgres.fixtures import MakeServer
 from tests.postgres.opening import SECRET, connected_store, refused, said_by_upgrade, works
+from tests.postgres.proxy import Proxy
 from tests.postgres.server import HOST, LOGIN, PASSWORD, Server, free_port
 from tests.postgres.store_support import ORDERS, TASK, migrated
 
@@ -144,6 +145,24 @@ async def test_a_server_that_is_away(tmp_path: Path) -> None:
         (f"/app?host={tmp_path}", [str(tmp_path), "check that the server runs"]),
     ):
         await refused(f"postgresql+asyncpg://me:{SECRET}@{rest}", StoreUnavailableError, *words)
+
+
+@pytest.mark.parametrize("silent", [False, True])
+async def test_the_log_says_soon_that_the_server_is_away(
+    silent: bool, proxy: Proxy, database_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("asyncstore.backends.metastore.postgresql.pool._SILENT", 0.2)
+    if silent:
+        proxy.stall("server")
+    else:
+        proxy.refuse()
+    backend = MetastoreBackend(proxy.through(database_url), operation_timeout=2.0)
+    with pytest.raises(StoreUnavailableError):
+        await backend.aget(TASK, "key")
+    await backend.aclose()
+    proxy.resume()
+    said = "does not answer" if silent else "cannot be used now"
+    assert [said in record.getMessage() for record in caplog.records] == [True]
 
 
 @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"], ids=["silent", "another protocol"])

@@ -17,15 +17,25 @@ __all__ = ["examine"]
 #: Seconds between two clocks from which expiry is noticeably early or late, and plainly wrong.
 _SKEW, _WRONG = 1.0, 60.0
 
+_ON_SERVER = "see that it runs, that [database] url is right, and who may use it"
+_IN_FILE = "correct [database] url; or see who may use the file, and restore it from a backup where it is damaged"
+
 
 async def examine(database: Database) -> AsyncIterator[Finding]:
     """Look at a database, each check after what it needs.
 
     :param database: not yet opened.
-    :raises DatabaseError: it cannot be reached.
+    :raises SchemaError: its schema is not ours.
+    :raises DatabaseError: it was lost on the way.
     """
     began = monotonic()
-    revision = await database.revision()
+    try:
+        revision = await database.revision()
+    except SchemaError:
+        raise
+    except StoreError as error:
+        yield failed("database", str(error), _ON_SERVER if database.path is None else _IN_FILE)
+        return
     took = (monotonic() - began) * 1000
     if revision is None and database.path is not None and not database.path.exists():
         if not database.path.parent.is_dir():

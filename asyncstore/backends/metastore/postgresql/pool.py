@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from random import uniform
 from time import monotonic
@@ -19,9 +20,14 @@ __all__ = ["Pool"]
 
 T = TypeVar("T")
 
+_LOG = logging.getLogger(__name__)
+
 #: Seconds before the first new attempt; doubled each time, up to the second.
 _PAUSE = 0.02
 _LONGEST_PAUSE = 0.5
+#: Seconds for which the server may be away without a word in the log, and from one word to the next.
+_SILENT = 2.0
+_SELDOM = 30.0
 
 
 class Pool:
@@ -48,6 +54,7 @@ class Pool:
         self.users = 0
         self._opening: set[asyncio.Future[Link]] = set()
         self._closed = False
+        self._told = float("-inf")
 
     async def open(self, deadline: float, *, lock_timeout: float | None = None, draws: bool = False) -> Link:
         """Open a connection that the caller keeps; one attempt.
@@ -68,6 +75,7 @@ class Pool:
         )
         self._opening.add(opening)
         opening.add_done_callback(self._opening.discard)
+        slow = asyncio.get_running_loop().call_later(_SILENT, self._tell, "does not answer", deadline)
         try:
             # Not cut short: asyncpg would leave the error of a handshake that nobody waits for any more.
             link = await asyncio.shield(opening)
@@ -78,6 +86,8 @@ class Pool:
             if is_driver_error(error):
                 raise NotConnected(error) from error
             raise
+        finally:
+            slow.cancel()
         if self._closed:
             link.kill()
             self._check()
@@ -87,6 +97,12 @@ class Pool:
     def _check(self) -> None:
         if self._closed:
             raise StoreClosedError(f"the store on {self.target.place} is closed")
+
+    def _tell(self, what: str, deadline: float) -> None:
+        now = monotonic()
+        if now - self._told > _SELDOM:
+            self._told = now
+            _LOG.warning("%s %s; trying for %.0f s more", self.target.place, what, max(deadline - now, 0.0))
 
     def drop(self, link: Link) -> None:
         """Forget a connection that is broken."""
@@ -184,6 +200,7 @@ class Pool:
         :param repeatable: an attempt may be repeated even where nobody knows what became of it.
         """
         pause = _PAUSE
+        began = monotonic()
         while True:
             try:
                 return await attempt()
@@ -199,6 +216,8 @@ class Pool:
                     ) from error
                 if not again or monotonic() + pause >= deadline:
                     raise explain(error, self.target.place) from error
+                if found in {Fate.NOT_RUN, Fate.LOST} and monotonic() - began > _SILENT:
+                    self._tell(f"cannot be used now ({str(error) or type(error).__name__})", deadline)
             self._check()
             await asyncio.sleep(uniform(pause / 2, pause))  # noqa: S311 - jitter
             pause = min(2 * pause, _LONGEST_PAUSE)
