@@ -76,9 +76,12 @@ def _is_foreign(file: str, function: str) -> bool:
 
 
 def _is_busy(thread: threading.Thread) -> bool:
-    # What a worker of anyio did is on its way to the loop before its queue is told. Its list of idle ones tells less:
-    # older ones (4.7) lose the worker whose work was given up before it began.
-    return getattr(getattr(thread, "queue", None), "unfinished_tasks", 0) > 0
+    # A worker of anyio leaves its list of idle ones with its work, and is put back there on the loop. Older releases
+    # (4.7) lose the one whose work was given up before it began; its queue tells that nothing is left to be done, but
+    # tells it a moment after the answer is there, and so is not enough.
+    if thread in getattr(thread, "idle_workers", ()) or getattr(thread, "stopping", True):
+        return False
+    return getattr(getattr(thread, "queue", None), "unfinished_tasks", 1) > 0
 
 
 def _settled_by(timers: Iterable[asyncio.Handle]) -> set[int]:
