@@ -66,8 +66,8 @@ class DatabaseSettings(Section):
         ge=1,
         le=1000,
         description=(
-            "Connections to PostgreSQL that one event loop opens at most beside its two for batches of reads and of "
-            "writes; also how many threads may make sync calls at the same moment."
+            "Connections to PostgreSQL that one event loop opens at most beside two for batches of reads, one for "
+            "batches of writes and one that listens; also how many threads may make sync calls at the same moment."
         ),
     )
     pooler: Literal["none", "session", "transaction"] = Field(

@@ -23,6 +23,7 @@ AIRFLOW = {
     "[triggerer] job_heartbeat_sec",
     "[triggerer] triggerer_health_check_threshold",
     "[triggerer] blocked_main_thread_warning_threshold",
+    "[triggerer] shared_stream_cohort_grace_period",
     "[triggerer] shared_stream_subscriber_queue_size",
     "[triggerer] shared_stream_ack_timeout",
 }

@@ -159,7 +159,7 @@ class Proxy:
                 "secret": SECRET,
                 "endpoint_url": self.url,
                 "region": "us-east-1",
-                "client_options": {"timeout": "2s"},
+                "client_options": {"timeout": 2},
                 "retry_config": {"max_retries": 1, "backoff": {"init_backoff": 0.001, "max_backoff": 0.002, "base": 2}},
                 **more,
             }

@@ -338,6 +338,7 @@ async def test_a_wrong_connection_shows_no_secret(monkeypatch: pytest.MonkeyPatc
         '{"no_such_option": "hunter2"}',
         '{"retry_config": "hunter2"}',
         '{"client_options": ["hunter2"]}',
+        '{"client_options": {"timeout": NaN}}',
     ):
         monkeypatch.setenv("ASYNCSTORE_CONN_MY_LAKE", text)
         with pytest.raises(ConfigurationError) as caught:

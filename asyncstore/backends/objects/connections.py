@@ -54,7 +54,10 @@ _PLAIN = {
 }
 
 _PASSWORD = re.compile(r"://[^/\s@]*:[^/\s@]*@")
-_DURATIONS = {"retry_timeout", "init_backoff", "max_backoff"}
+_DURATIONS = {
+    *("retry_timeout", "init_backoff", "max_backoff", "timeout", "connect_timeout", "pool_idle_timeout"),
+    *("http2_keep_alive_interval", "http2_keep_alive_timeout"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,8 +172,8 @@ def open_client(target: Target, environ: Mapping[str, str] | None = None) -> Obj
         return _memory(target)
     if target.kind == "file":
         return LocalStore(target.prefix, mkdir=True, automatic_cleanup=True)
-    client: dict[str, Any] = {"timeout": "60s", "connect_timeout": "5s", **_nested(target, options, "client_options")}
-    retry = _durations({"max_retries": 3, "retry_timeout": 20, **_nested(target, options, "retry_config")})
+    client: dict[str, Any] = {"timeout": 60, "connect_timeout": 5, **_nested(target, options, "client_options")}
+    retry = {"max_retries": 3, "retry_timeout": 20, **_nested(target, options, "retry_config")}
     aliases = _ALIASES[target.kind]
     config = {aliases.get(name, name): value for name, value in options.items()}
     if any(str(config.get(name, "")).startswith("http://") for name in ("endpoint", "aws_endpoint", "azure_endpoint")):
@@ -178,7 +181,11 @@ def open_client(target: Target, environ: Mapping[str, str] | None = None) -> Obj
     makers: dict[str, Callable[..., ObjectStore]] = {"s3": S3Store, "gs": GCSStore, "az": AzureStore}
     try:
         return makers[target.kind](
-            target.bucket, prefix=target.prefix or None, config=config, client_options=client, retry_config=retry
+            target.bucket,
+            prefix=target.prefix or None,
+            config=config,
+            client_options=_durations(client),
+            retry_config=_durations(retry),
         )
     except Exception as error:
         shown = hide(str(error).partition("\n")[0], secrets_of(target, environ))
