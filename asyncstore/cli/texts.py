@@ -61,6 +61,8 @@ def quoted(text: str) -> str:
 
 
 def _stdin() -> str:
+    if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison]  # where the program was started without one
+        raise Misuse("standard input is closed")
     data = sys.stdin.buffer.read()
     try:
         return data.decode()

@@ -250,6 +250,8 @@ def test_a_value_from_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
         assert json.loads(call("asset-store", "get", "orders", "k").out) == stored
     assert "stdin is no UTF-8 text" in pipe(b"\xff").err
     assert "stdin is no JSON" in pipe(b"").err
+    monkeypatch.setattr(texts, "sys", SimpleNamespace(stdin=None))
+    assert "standard input is closed" in call("asset-store", "set", "orders", "k", "-").err
 
 
 @pytest.mark.parametrize(

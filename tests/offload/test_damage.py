@@ -5,11 +5,21 @@ from __future__ import annotations
 import contextlib
 import json
 import tracemalloc
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from asyncstore import BrokenReferenceError, MemoryBackend, StoreCorruptError
+from asyncstore import (
+    Asset,
+    BrokenReferenceError,
+    ConfigurationError,
+    ManualClock,
+    MemoryBackend,
+    ObjectStorageBackend,
+    StoreCorruptError,
+    connect,
+)
 from tests.offload.s3 import SECRET, Server
 from tests.offload.support import TASK
 from tests.offload.test_object_storage import objects, store_on
@@ -56,3 +66,30 @@ async def test_a_huge_object_in_the_place_of_a_small_one_is_not_read(
             peak = tracemalloc.get_traced_memory()[1]
             tracemalloc.stop()
             assert peak < HUGE // 8
+
+
+async def test_garbage_collection_passes_over_what_is_damaged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    clock = ManualClock()
+    root = tmp_path / "objects"
+    async with connect(backend=ObjectStorageBackend(root.as_uri(), clock=clock), clock=clock) as store:
+        state = store.task_state(TASK)
+        for key in ("a", "b", "c"):
+            await state.aset(key, 1, retention=timedelta(hours=1))
+        await store.asset_state[Asset("orders")].aset("key", 1)
+        for path in root.rglob("value"):
+            if path.parent.name == "b" or "assets" in path.parts:
+                path.write_bytes(b"nothing that was written here\n")
+        with pytest.raises(StoreCorruptError, match="set the key anew, or remove the object"):
+            await state.akeys()
+        clock.advance(timedelta(hours=2))
+        assert (await store.acleanup()).deleted == 2
+        assert "dag/run/task/-1/b/value" in caplog.text
+        assert "assets" not in caplog.text
+        await state.aset("b", 2)
+        assert await state.akeys() == ["b"]
+
+
+def test_a_folder_that_cannot_be_made_is_told_of_with_its_option(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigurationError, match=r"state_store_objectstorage_path = .*file: is no folder"):
+        ObjectStorageBackend((tmp_path / "file").as_uri())

@@ -372,6 +372,36 @@ class NoGenerator(BaseEventTrigger):
         return None
 
 
+class NotAsync(BaseEventTrigger):
+    def run(self) -> Any:
+        yield TriggerEvent(None)
+
+
+class Panic(BaseException):
+    """As libraries in other languages raise it."""
+
+
+class Panics(BaseEventTrigger):
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        yield await self.fail()
+
+    async def fail(self) -> TriggerEvent:
+        raise BaseExceptionGroup("of a task group", [Panic("out of order")])
+
+
+async def test_what_is_no_exception_is_an_error_of_the_watcher_all_the_same(store: Store) -> None:
+    async with anyio.create_task_group() as tasks:
+        triggerer = Triggerer(store, [watched("a", Panics())])
+        tasks.start_soon(triggerer.run)
+
+        async def is_restarted() -> bool:
+            return any(each.restarts >= 2 for each in await store.alist_watchers())
+
+        await until(is_restarted)
+        triggerer.stop()
+    assert "Panic: out of order" in ((await store.alist_watchers())[0].last_error or "")
+
+
 class Renames(BaseEventTrigger):
     def __init__(self, table: str) -> None:
         if table == "gone":
@@ -388,6 +418,7 @@ class Renames(BaseEventTrigger):
     ("trigger", "says"),
     [
         (NoGenerator(), "no async generator: it holds no `yield`"),
+        (NotAsync(), "no async generator: write `async def`"),
         (Count(object()), "argument 'upto' is not JSON"),  # type: ignore[arg-type]
         (Renames("t"), "cannot be made from its own arguments .table.: LookupError: no such table"),
     ],

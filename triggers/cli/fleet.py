@@ -86,7 +86,8 @@ async def _find(
     found = [each for each in watchers if each.asset == asset and name in {None, each.name}]
     if not found:
         there = ", ".join(repr(each.name) for each in watchers if each.asset == asset) or "none"
-        raise Misuse(f"asset {asset!r} has no watcher {name!r} (there are: {there})" if name else f"{asset!r} has none")
+        wanted = f" {name!r} (there are: {there})" if name else ""
+        raise Misuse(f"asset {asset!r} has no watcher{wanted}")
     if len(found) > 1 and not several:
         there = ", ".join(repr(each.name) for each in found)
         raise Misuse(f"asset {asset!r} has several watchers; name one of {there}")

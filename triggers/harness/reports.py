@@ -25,7 +25,7 @@ _AT_A_TIME = 4
 class _Report:
     watcher: ClaimedWatcher
     state: WatcherState
-    error: Exception | None
+    error: BaseException | None
     restarts: int
 
 
@@ -46,7 +46,7 @@ class Reports:
             tasks.start_soon(self._send_all, name="triggerer: reports")
 
     def add(
-        self, watcher: ClaimedWatcher, state: WatcherState, error: Exception | None = None, *, restarts: int = 0
+        self, watcher: ClaimedWatcher, state: WatcherState, error: BaseException | None = None, *, restarts: int = 0
     ) -> None:
         """Report what a watcher is doing.
 

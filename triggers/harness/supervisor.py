@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Hashable
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import anyio.lowlevel
@@ -282,7 +282,9 @@ class Supervisor:
                 logger.error("%s stops: %s", self, error)
                 self._around.suspect()
                 return
-            except Exception as error:
+            except BaseException as error:
+                if not _is_failure(error):
+                    raise
                 await self._back_off(claimed, error, anyio.current_time() - started)
                 if isinstance(error, AssetNotFoundError):  # perhaps its own, and the claim with it
                     self.vanished, self.left = True, WatcherState.WAITING
@@ -295,7 +297,7 @@ class Supervisor:
                 self.left, self._finished = WatcherState.DONE, True
                 return
 
-    async def _back_off(self, claimed: ClaimedWatcher, error: Exception, ran_for: float) -> None:
+    async def _back_off(self, claimed: ClaimedWatcher, error: BaseException, ran_for: float) -> None:
         settings = self._around.settings
         if self._backoff is None:
             self._backoff = Backoff(settings.restart_delay, settings.restart_delay_max, settings.healthy_after)
@@ -308,7 +310,7 @@ class Supervisor:
         await anyio.sleep(delay)
 
     def _report(
-        self, claimed: ClaimedWatcher, state: WatcherState, error: Exception | None = None, *, restarts: int = 0
+        self, claimed: ClaimedWatcher, state: WatcherState, error: BaseException | None = None, *, restarts: int = 0
     ) -> None:
         self.state = state
         self._around.reports.add(claimed, state, error, restarts=restarts)
@@ -427,3 +429,10 @@ class _Patience:
         delay = self._backoff.next()
         logger.warning("%s: no commit yet, tried again in %.1f s: %s", self._what, delay, error)
         await anyio.sleep(delay)
+
+
+def _is_failure(error: BaseException) -> bool:
+    # Of a watcher, whatever its code and its libraries raise; the rest is how tasks and programs are ended.
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(_is_failure, cast("BaseExceptionGroup[BaseException]", error).exceptions))
+    return not isinstance(error, asyncio.CancelledError | GeneratorExit | KeyboardInterrupt | SystemExit)

@@ -111,6 +111,10 @@ class Triggerer:
                 raise InvalidTriggerError(
                     f"{supervisor}: run() of {type(check).__qualname__} is no async generator: it holds no `yield`"
                 )
+            if inspect.isgeneratorfunction(type(check).run):
+                raise InvalidTriggerError(
+                    f"{supervisor}: run() of {type(check).__qualname__} is no async generator: write `async def`"
+                )
 
     @property
     def states(self) -> dict[WatcherState | None, int]:

@@ -171,7 +171,12 @@ def open_client(target: Target, environ: Mapping[str, str] | None = None) -> Obj
     if target.kind == "memory":
         return _memory(target)
     if target.kind == "file":
-        return LocalStore(target.prefix, mkdir=True, automatic_cleanup=True)
+        try:
+            return LocalStore(target.prefix, mkdir=True, automatic_cleanup=True)
+        except OSError as error:
+            raise ConfigurationError(
+                f"{OPTION} = {target}: is no folder, and none can be made there: {error}"
+            ) from None
     client: dict[str, Any] = {"timeout": 60, "connect_timeout": 5, **_nested(target, options, "client_options")}
     retry = {"max_retries": 3, "retry_timeout": 20, **_nested(target, options, "retry_config")}
     aliases = _ALIASES[target.kind]

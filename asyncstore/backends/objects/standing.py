@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 
@@ -17,6 +18,8 @@ from .places import VALUE, parse, reference_of
 from .storage import Missing, Objects
 
 __all__ = ["StandingObjects", "place_of"]
+
+_log = logging.getLogger(__name__)
 
 #: Objects that are read at once at most.
 _AT_ONCE = 32
@@ -54,7 +57,9 @@ class StandingObjects:
         except Missing:
             return None
         except Mismatch as error:
-            raise StoreCorruptError(f"the object {at}/{VALUE} in {self._objects}: {error}") from error
+            raise StoreCorruptError(
+                f"the object {at}/{VALUE} in {self._objects}: {error}; set the key anew, or remove the object"
+            ) from error
 
     def _is_expired(self, header: Header) -> bool:
         return header.expires_at is not None and header.expires_at <= self._clock.microseconds()
@@ -77,13 +82,22 @@ class StandingObjects:
             found = [parse(path) for path, _ in page]
             yield [each.at for each in found if each is not None and each.name == VALUE]
 
-    async def headers(self, folders: Sequence[str]) -> list[tuple[str, Header]]:
-        """Read the first lines of the objects of folders, those that have expired included."""
+    async def headers(self, folders: Sequence[str], *, damaged: bool = True) -> list[tuple[str, Header]]:
+        """Read the first lines of the objects of folders, those that have expired included.
+
+        :param damaged: raise for objects that cannot be read; else pass over them, which the log tells.
+        """
         turns = asyncio.Semaphore(_AT_ONCE)
 
         async def read(at: str) -> tuple[str, Header] | None:
             async with turns:
-                found = await self._read(at)
+                try:
+                    found = await self._read(at)
+                except StoreCorruptError as error:
+                    if damaged:
+                        raise
+                    _log.warning("passed over: %s", error)
+                    return None
             return None if found is None else (at, found[0])
 
         return [each for each in await asyncio.gather(*map(read, folders)) if each is not None]
@@ -110,7 +124,7 @@ class StandingObjects:
 
         Object storage removes without a condition: what is written between this look and the removal is lost.
         """
-        gone = [at for at, header in await self.headers(folders) if self._is_expired(header)]
+        gone = [at for at, header in await self.headers(folders, damaged=False) if self._is_expired(header)]
         await self.remove(gone)
         return len(gone)
 
@@ -118,7 +132,8 @@ class StandingObjects:
         """List what has expired, in the order of its expiry, each with its folder."""
         rows: list[tuple[str, ExpiredRow]] = []
         async for page in self.folders(None):
-            for at, header in await self.headers(page):
+            tasks = [at for at in page if not at.startswith("assets/")]
+            for at, header in await self.headers(tasks, damaged=False):
                 if header.place.kind == "task" and header.expires_at is not None and self._is_expired(header):
                     scope = TaskScope.from_ti_id(header.place.owner)
                     rows.append((at, ExpiredRow(scope, header.place.key, from_microseconds(header.expires_at))))

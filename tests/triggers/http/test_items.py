@@ -32,6 +32,11 @@ async def test_a_number_that_no_float_holds_holds_up_nothing(api: Api) -> None:
     assert [each["at"] for each in await told(api)] == [1, "1e999", "-1e999"]
 
 
+async def test_half_a_surrogate_pair_holds_up_nothing(api: Api) -> None:
+    api.answer = lambda _: Reply(rb'[{"a": "cut \ud83d"}, {"\uDE00": ["\ud83d\ude00", 1]}, {"a": "whole"}]')
+    assert await told(api, id="") == [{"a": "cut \ufffd"}, {"\ufffd": ["\U0001f600", 1]}, {"a": "whole"}]
+
+
 async def test_an_id_tells_items_apart_and_a_change_is_an_event_where_wished(api: Api) -> None:
     shown: list[Any] = [{"id": 1, "state": "open"}, {"id": 2, "state": "open"}]
     api.answer = lambda _: Reply({"data": {"items": shown}})
@@ -166,7 +171,7 @@ async def test_items_without_id_or_watermark_are_told_and_reported(api: Api, cap
 
 async def test_an_item_that_cannot_be_stored_is_set_aside(api: Api, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL, "triggers")
-    api.answer = lambda _: Reply(b'[{"id": "bad", "v": "\\ud800"}, {"id": "good"}]')
+    api.answer = lambda _: Reply([{"id": "bad", "v": "x" * 70_000}, {"id": "good"}])
     watcher = AssetWatcher("w", trigger(api, id="id"), poison=Poison(attempts=2))
     async with run_watcher(watcher) as watching:
         await watching.wait_done()

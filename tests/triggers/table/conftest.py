@@ -21,6 +21,12 @@ def sqlite(tmp_path: Path) -> SqliteFile:
     return SqliteFile(tmp_path / "shop.db")
 
 
+@pytest.fixture(scope="session")
+def database_template() -> str:
+    """Give databases that hold nothing: somebody else's."""
+    return "template1"
+
+
 @pytest.fixture
 def postgresql(postgres: Databases, database_url: str) -> PostgresDatabase:
     return PostgresDatabase(postgres, database_url)

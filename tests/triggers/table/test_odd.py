@@ -116,6 +116,7 @@ async def test_a_table_of_the_stores_own_database(database: Database) -> None:
 
 
 async def test_what_is_kept_in_postgresql_is_what_is_kept_in_memory(sqlite: SqliteFile, database_url: str) -> None:
+    await MetastoreBackend(database_url).aupgrade()
     kept: list[object] = []
     for run in (memory_store(), connect(database_url)):
         sqlite.run("DROP TABLE IF EXISTS orders")

@@ -15,7 +15,19 @@ from triggers.testing import run_watcher
 from .support import PostgresDatabase, SqliteFile
 
 VALUES: list[Any] = [
-    *(None, True, 1, 2**70, 0.1, "x\0'", Decimal("1.10"), b"\0\xff", UUID(int=7), timedelta(seconds=1.5)),
+    *(
+        None,
+        True,
+        1,
+        2**70,
+        0.1,
+        float("-inf"),
+        "x\0'",
+        Decimal("1.10"),
+        b"\0\xff",
+        UUID(int=7),
+        timedelta(seconds=1.5),
+    ),
     *(date(2026, 1, 1), datetime(2026, 1, 1, 1, 2, 3, 4), datetime(2026, 1, 1, tzinfo=UTC), time(1, 2, 3)),
 ]
 
@@ -44,6 +56,7 @@ async def test_values_of_postgresql(postgresql: PostgresDatabase) -> None:
         "u": ("uuid", "'00000000-0000-0000-0000-000000000007'", "00000000-0000-0000-0000-000000000007"),
         "y": ("bytea", "'\\x0001'", "AAE="),
         "j": ("jsonb", """'{"a": [1, null]}'""", {"a": [1, None]}),
+        "h": ("json", """'{"\\ud83d": ["\\ud83d", "\\ud83d\\ude00"]}'""", {"\ufffd": ["\ufffd", "\U0001f600"]}),
         "a": ("int[]", "'{1,2}'", [1, 2]),
         "p": ("inet", "'10.0.0.1'", "10.0.0.1"),
         "x": ("text", "NULL", None),

@@ -31,6 +31,8 @@ class _Watch(click.Command):
             if args and not {"-h", "--help"} & {*args}:
                 raise Misuse("Missing argument 'SOURCE'; asyncstore watch --help shows what can be watched")
             return super().make_context(info_name, args, parent, **extra)
+        if not source:
+            raise Misuse("SOURCE is empty; for the folder you are in write .")
         return _kind_of(source).command.make_context(info_name, args, parent, **extra)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

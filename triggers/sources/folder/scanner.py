@@ -138,6 +138,8 @@ class FolderScanner:
         self._root = os.fsencode(root)
         self._base = os.path.join(self._root, b"")  # noqa: PTH118 -- bytes
         self._excluded: frozenset[bytes] = frozenset()
+        if not pattern or pattern.startswith("/"):
+            raise ValueError(f"pattern is a glob of a name, or of a path below the folder, not {pattern!r}")
         self._match = None if pattern == "*" else re.compile(fnmatch.translate(pattern)).match
         self._match_path = "/" in pattern
         self._recursive = recursive

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 from ..seen import digest
+from ..texts import mend
 from .client import AwayError
 from .paths import ABSENT, find
 
@@ -16,6 +18,8 @@ __all__ = ["Item", "Page", "Shape", "read_page"]
 
 _SHOWN = 10
 _LABEL = 200
+#: What may be half of a pair.
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _KINDS = {"dict": "an object", "str": "a text", "NoneType": "null"}
 
 
@@ -79,6 +83,8 @@ def read_page(body: bytes, shape: Shape, content_type: str) -> Page:
         return Page((), ABSENT, "")
     try:
         answer: Any = json.loads(body, parse_constant=_refuse, parse_float=_float)
+        if _SURROGATE.search(body):
+            answer = mend(answer)
         items = find(answer, shape.items)
         if not isinstance(items, list):
             raise AwayError(_unlike(answer, shape.items))
@@ -123,5 +129,4 @@ def _item(value: Any, shape: Shape) -> Item:
 
 
 def _canonical(value: Any) -> bytes:
-    # Escaped, so that half a surrogate pair has bytes as well.
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()

@@ -66,6 +66,8 @@ class ObjectStoreTrigger(BaseEventTrigger):
             raise ValueError(f"interval must be a finite number of seconds and more than 0, not {interval!r}")
         if not 0 < len(memory.encode()) <= 200:
             raise ValueError("memory is a text of 1 to 200 bytes")
+        if not pattern:
+            raise ValueError("pattern is a glob of a name, or of a path below the prefix, not empty")
         self._match = re.compile(fnmatch.translate(pattern)).match
         self._match_path = "/" in pattern
         self._recursive = recursive

@@ -104,7 +104,9 @@ def parse_schedule(text: str, zone: tzinfo = UTC, anchor: datetime | None = None
         found = _DURATION.fullmatch(rest.replace(" ", ""))
         numbers = found.groups() if found else ()
         seconds = sum(int(number or 0) * unit for number, unit in zip(numbers, _UNITS, strict=False))
-        if seconds < 1 or seconds > 10 * 366 * 86_400:
+        if seconds > 10 * 366 * 86_400:
+            raise ValueError(f"every:{rest} is longer than ten years")
+        if seconds < 1:
             raise ValueError(f"every:{rest} is no distance; write every:30s, every:5m, every:1h30m or every:1d")
         return _Every(seconds, rest.replace(" ", ""), zone, anchor or _EPOCH)
     if kind != "cron":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
@@ -26,6 +25,7 @@ _GRACE = timedelta(seconds=60)
 #: Seconds by which a clock must have gone back to be spoken of.
 _BACK = timedelta(seconds=60)
 _LEAST = timedelta(microseconds=1)
+_LONGEST_JITTER = 86_400
 
 
 class ScheduleTrigger(BaseEventTrigger):
@@ -72,8 +72,8 @@ class ScheduleTrigger(BaseEventTrigger):
             raise ValueError(f"catch_up is 'all', 'latest' or 'none', not {catch_up!r}")
         if limit < 1:
             raise ValueError(f"limit must be a positive number of ticks, not {limit!r}")
-        if not (math.isfinite(jitter) and jitter >= 0):
-            raise ValueError(f"jitter must be a finite number of seconds and not negative, not {jitter!r}")
+        if not 0 <= jitter <= _LONGEST_JITTER:
+            raise ValueError(f"jitter must be a number of seconds from 0 to {_LONGEST_JITTER:,}, a day, not {jitter!r}")
         if self._start is not None and self._end is not None and self._start > self._end:
             raise ValueError("end must not be before start")
         self._catch_up = catch_up

@@ -80,6 +80,7 @@ def look_up(connection: Connection, request: Request) -> Shape:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SAWarning)  # of types that SQLAlchemy does not know, which are read as they are
         inspector = sa.inspect(connection)
+        _check_schema(connection, inspector, request)
         try:
             found = inspector.get_columns(request.table, schema=request.schema)
         except NoSuchTableError:
@@ -94,6 +95,18 @@ def look_up(connection: Connection, request: Request) -> Shape:
     if is_sqlite := connection.dialect.name == "sqlite":
         nullable -= _row_ids(connection, request)
     return _shape(request, types, nullable, tuple(map(str, key)), is_sqlite=is_sqlite)
+
+
+def _check_schema(connection: Connection, inspector: sa.Inspector, request: Request) -> None:
+    # SQLite says the same of a database that is not attached as of one that cannot be opened now.
+    if request.schema is None or connection.dialect.name != "sqlite":
+        return
+    there = {*inspector.get_schema_names(), "temp"}
+    if request.schema.lower() not in {each.lower() for each in there}:
+        raise WrongTableError(
+            f"there is no schema {request.schema!r}; there is {_listed(there)}. Where the name of a table holds a dot, "
+            "give its schema, too: main"
+        )
 
 
 def _row_ids(connection: Connection, request: Request) -> set[str]:

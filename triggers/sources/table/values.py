@@ -14,6 +14,8 @@ from uuid import UUID
 
 from asyncstore import JsonValue
 
+from ..texts import mend_text
+
 __all__ = ["freeze", "thaw", "to_json"]
 
 
@@ -26,6 +28,7 @@ _THAW: dict[str, Any] = {
     "date": date.fromisoformat,
     "time": time.fromisoformat,
     "decimal": Decimal,
+    "float": float,
     "uuid": UUID,
     "bytes": bytes.fromhex,
     "seconds": _seconds,
@@ -45,6 +48,8 @@ def freeze(value: Any) -> JsonValue:
             return cast("JsonValue", value)
         case float() if math.isfinite(value):
             return value
+        case float() if math.isinf(value):
+            return {"float": str(value)}
         case datetime():
             return {"datetime": value.isoformat()}
         case date():
@@ -101,7 +106,7 @@ def to_json(value: Any, declared: str = "") -> JsonValue:
         case float():
             return value if math.isfinite(value) else str(value)
         case str():
-            return str(value)
+            return mend_text(str(value))
         case _:
             return _other(value)
 
@@ -115,7 +120,7 @@ def _other(value: Any) -> JsonValue:
         case bytes() | bytearray():
             return base64.b64encode(value).decode()
         case Mapping():
-            return {str(name): to_json(each) for name, each in cast("Any", value).items()}
+            return {mend_text(str(name)): to_json(each) for name, each in cast("Any", value).items()}
         case list() | tuple() | set() | frozenset():
             return [to_json(each) for each in cast("list[Any]", value)]
         case _:
